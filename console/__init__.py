@@ -1,0 +1,1 @@
+"""The Streamlit shell around the services: start, sign-in, navigation, widgets, and the `param` command."""

@@ -1,0 +1,1 @@
+"""One thin file per page: read the tenant, ask a service, draw."""

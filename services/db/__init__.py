@@ -1,0 +1,10 @@
+"""The database: one engine, one base class, migrations, and what a transaction is.
+
+Owns connections, column types and ids; knows no table of its own. Refuses a database that a
+newer version wrote. SQLite (WAL) and PostgreSQL run the same code.
+"""
+
+from services.db.engine import Database
+from services.db.types import Base, Clock, Json, UtcDateTime, new_id, utcnow
+
+__all__ = ["Base", "Clock", "Database", "Json", "UtcDateTime", "new_id", "utcnow"]

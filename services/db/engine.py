@@ -1,0 +1,148 @@
+"""Connections and transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.orm import Session
+
+from services.errors import DatabaseTooNew, StorageFull, Unavailable, WrongConfiguration
+
+BUSY_TIMEOUT_MS = 15_000
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Database:
+    """One database and its transactions.
+
+    Args:
+        url: `sqlite:///FILE` or `postgresql+psycopg://…`.
+
+    Raises:
+        WrongConfiguration: The URL cannot be parsed or names another kind of database.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self.url = make_url(url)
+        except ArgumentError as error:
+            raise WrongConfiguration(
+                "PARAM_DATABASE_URL: expected sqlite:///FILE or postgresql+psycopg://…, "
+                "found something that is not a database URL"
+            ) from error
+        if self.url.get_backend_name() not in {"sqlite", "postgresql"}:
+            raise WrongConfiguration(
+                "PARAM_DATABASE_URL: expected sqlite:///FILE or postgresql+psycopg://…, "
+                f"found the backend {self.url.get_backend_name()!r}"
+            )
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine = _engine(self.url.render_as_string(hide_password=False), self.is_sqlite)
+        self._writing = self.engine.execution_options(param_write=True)
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One transaction that may change rows; committed at the end, undone on any error.
+
+        On SQLite it takes the write lock at once (`BEGIN IMMEDIATE`), so that a
+        read-then-write never meets `database is locked` half-way.
+
+        Raises:
+            StorageFull: The disk is full; nothing was written.
+            Unavailable: The database cannot be reached or stayed locked.
+        """
+        with (
+            _reported(),
+            Session(self._writing, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """One transaction that only reads, from one consistent state."""
+        with _reported(), Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def migrate(self) -> None:
+        """Bring the schema to this version.
+
+        Raises:
+            DatabaseTooNew: A newer version of the program wrote this database.
+        """
+        if self.is_sqlite and self.url.database:
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        with _reported(), self.engine.begin() as connection:
+            self._refuse_newer(connection)
+            config = Config()
+            config.set_main_option("script_location", str(MIGRATIONS))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def _refuse_newer(self, connection: Connection) -> None:
+        found = MigrationContext.configure(connection).get_current_revision()
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        if found is not None and found not in known:
+            newest = max(known, default="none")
+            raise DatabaseTooNew(
+                f"database {self.url.render_as_string(hide_password=True)}: expected schema "
+                f"{newest} or older, found {found}, which a newer version wrote; "
+                "start that version instead"
+            )
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self.engine.dispose()
+
+
+def _engine(url: str, is_sqlite: bool) -> Engine:
+    if not is_sqlite:
+        return create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        # The driver's own BEGIN comes too late for snapshots; ours is sent below.
+        connection.isolation_level = None
+        for pragma in (
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
+            "journal_mode=WAL",
+            "foreign_keys=ON",
+            "synchronous=FULL",
+        ):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("param_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        text = str(error.orig).lower()
+        if "disk is full" in text or "no space left" in text or "disk i/o error" in text:
+            raise StorageFull("the disk of the database is full; nothing was written") from error
+        if "locked" in text or "busy" in text:
+            raise Unavailable(
+                f"the database stayed locked for {BUSY_TIMEOUT_MS // 1000} s; nothing was written"
+            ) from error
+        if "unable to open" in text or "connect" in text or "server closed" in text:
+            raise Unavailable("the database cannot be reached; see PARAM_DATABASE_URL") from error
+        raise
