@@ -2,49 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import pkgutil
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import create_engine, text
 
-import services
-from services.db import Base, Database
+from services.db import Database
+from services.db.revise import declared_tables
+from tests.models import base_model, tiny_model  # noqa: F401 - fixtures for all tests
+from tests.support import SHARED_DATA, free_port, require
 
-REQUIRE_ALL = os.environ.get("PARAM_REQUIRE_ALL") == "1"
-SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
-
-
-def require(found: bool, what: str) -> None:
-    """Skip by name where something is missing; fail instead under `PARAM_REQUIRE_ALL=1`."""
-    if found:
-        return
-    if REQUIRE_ALL:
-        pytest.fail(f"PARAM_REQUIRE_ALL=1 and {what} is missing")
-    pytest.skip(f"{what} is missing")
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def import_tables() -> None:
-    """Import every module that declares tables."""
-    for module in pkgutil.walk_packages(services.__path__, "services."):
-        if module.name.rpartition(".")[2] in {"store", "outbox"}:
-            importlib.import_module(module.name)
-
+__all__ = ["SHARED_DATA", "free_port", "require"]
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
@@ -85,8 +60,7 @@ def _postgres_template(postgres_url: str) -> str:
         connection.execute(text("CREATE DATABASE param_template"))
     maintenance.dispose()
     template = Database(postgres_url.rpartition("/")[0] + "/param_template")
-    import_tables()
-    Base.metadata.create_all(template.engine)
+    declared_tables().create_all(template.engine)
     template.close()
     return "param_template"
 
@@ -95,8 +69,7 @@ def _postgres_template(postgres_url: str) -> str:
 def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("template") / "param.db"
     template = Database(f"sqlite:///{path}")
-    import_tables()
-    Base.metadata.create_all(template.engine)
+    declared_tables().create_all(template.engine)
     template.close()
     return path
 
@@ -110,10 +83,24 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
         found = Database(f"sqlite:///{path}")
         yield found
         found.close()
-        return
+    else:
+        yield from _postgres_database(request, request.getfixturevalue("_postgres_template"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database without any table, of both kinds."""
+    if request.param == "sqlite":
+        found = Database(f"sqlite:///{tmp_path / 'empty.db'}")
+        yield found
+        found.close()
+    else:
+        yield from _postgres_database(request, "template0")
+
+
+def _postgres_database(request: pytest.FixtureRequest, template: str) -> Iterator[Database]:
     url: str = request.getfixturevalue("postgres_url")
-    template: str = request.getfixturevalue("_postgres_template")
-    name = f"t{os.getpid()}_{abs(hash(request.node.nodeid)) % 10**12}"
+    name = f"t{uuid4().hex}"
     maintenance = create_engine(url, isolation_level="AUTOCOMMIT")
     with maintenance.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))

@@ -4,3 +4,7 @@ Owns the outbox into which every change writes one event in its own transaction,
 append-only log with its hash tree, verification and export. Refuses to change or delete an
 entry. Digests are recorded, never prompts or answers.
 """
+
+from services.audit.outbox import record
+
+__all__ = ["record"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +10,10 @@ from sqlalchemy import Index
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from services.db import Base, new_id, utcnow
+from services.errors import InvalidInput
 from services.tenants.models import Actor
+
+_UNKEEPABLE = re.compile("[\\x00\\ud800-\\udfff]")
 
 
 class OutboxRow(Base):
@@ -27,6 +31,47 @@ class OutboxRow(Base):
     at: Mapped[datetime]
 
     __table_args__ = (Index(None, "at"),)
+
+
+def checked(*parts: Any) -> None:
+    """Admit only what every database keeps and every canonical form writes the same way.
+
+    Args:
+        parts: Texts and JSON; nested up to 20 deep.
+
+    Raises:
+        InvalidInput: A float, a whole number beyond 53 bits, a key that is not ASCII text, NUL,
+            half a surrogate pair, or something that is no JSON.
+    """
+    for part in parts:
+        _check(part, depth=0)
+
+
+def _check(value: Any, *, depth: int) -> None:
+    if value is None or isinstance(value, bool):
+        return
+    if isinstance(value, str):
+        _check_text(value)
+    elif isinstance(value, int):
+        if abs(value) >= 2**53:
+            raise InvalidInput(f"audit event: expected at most 53 bits, found the number {value}")
+    elif isinstance(value, dict | list) and depth < 20:
+        for key in value if isinstance(value, dict) else ():
+            if not isinstance(key, str) or not key.isascii():
+                raise InvalidInput(f"audit event: expected keys in ASCII, found {key!r}")
+            _check_text(key)
+        for item in value.values() if isinstance(value, dict) else value:
+            _check(item, depth=depth + 1)
+    else:
+        raise InvalidInput(
+            "audit event: expected text, whole numbers, booleans, lists and objects, "
+            f"found {type(value).__name__}"
+        )
+
+
+def _check_text(text: str) -> None:
+    if _UNKEEPABLE.search(text):
+        raise InvalidInput("audit event: expected Unicode text, found NUL or half a surrogate pair")
 
 
 def record(
@@ -49,7 +94,11 @@ def record(
         details: JSON of strings, whole numbers, booleans, lists and objects. No floats (they
             have no single canonical form; write them as strings), no prompts, no secrets.
         at: Time of the change; now by default.
+
+    Raises:
+        InvalidInput: Something cannot be hashed in one canonical form; see `checked`.
     """
+    checked(actor.id, actor.name, action, subject, details or {})
     session.add(
         OutboxRow(
             id=new_id(),

@@ -29,3 +29,17 @@ def tenants_where(actor: Actor, permission: Permission) -> frozenset[str]:
     if actor.may(permission, EVERY_TENANT):
         return frozenset({EVERY_TENANT})
     return frozenset(tenant for tenant in actor.grants if actor.may(permission, tenant))
+
+
+def member(actor: Actor, tenant_id: str) -> str:
+    """Admit an actor who holds any role in the tenant, for what every role may see.
+
+    Returns:
+        The tenant id, for the query.
+
+    Raises:
+        NotPermitted: The actor holds no role there, or there is no such tenant.
+    """
+    if not actor.roles_in(tenant_id):
+        raise NotPermitted(f"{actor.name} has no role in tenant {tenant_id!r}")
+    return tenant_id

@@ -1,0 +1,144 @@
+"""The exact form of a receipt's statement: every field, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from services.attestation.strict import exact_keys
+from services.errors import VerificationFailed
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "https://param-console.dev/inference-receipt/v1"
+
+
+_Check = Callable[[Any], None]
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A string that fits a pattern."""
+
+    pattern: str
+    words: str
+
+    def at(self, where: str) -> _Check:
+        fits = re.compile(self.pattern).fullmatch
+
+        def check(value: Any) -> None:
+            if not isinstance(value, str) or not fits(value):
+                found = repr(value)[:60] if isinstance(value, str) else type(value).__name__
+                raise VerificationFailed(f"receipt: {where}: expected {self.words}, found {found}")
+
+        return check
+
+
+@dataclass(frozen=True)
+class _Maybe:
+    """Null or something else."""
+
+    shape: Any
+
+
+_NAME = _Text(r"[^\x00-\x1f\x7f]{1,256}", "1 to 256 printable characters")
+_REASON = _Text(r"[^\x00-\x1f\x7f]{0,64}", "at most 64 printable characters")
+_HEX = _Text(r"[0-9a-f]{64}", "64 hex digits")
+_HEX_OR_NONE = _Text(r"(?:[0-9a-f]{64})?", "64 hex digits or nothing")
+_NUMBER = _Text(r"0|[1-9][0-9]{0,17}", "a whole number as a decimal string")
+_TIME = _Text(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z",
+    "a UTC time with microseconds",
+)
+
+_STATEMENT: dict[str, Any] = {
+    "_type": _Text(re.escape(STATEMENT_TYPE), STATEMENT_TYPE),
+    "subject": [{"name": _Text("response", "response"), "digest": {"sha256": _HEX}}],
+    "predicateType": _Text(re.escape(PREDICATE_TYPE), PREDICATE_TYPE),
+    "predicate": {
+        "receiptId": _NAME,
+        "requestId": _NAME,
+        "issuer": _NAME,
+        "tenant": _NAME,
+        "actor": _NAME,
+        "request": {"commitment": _HEX},
+        "response": {"commitment": _HEX, "finishReason": _REASON, "stream": bool, "partial": bool},
+        "model": {
+            "alias": _NAME,
+            "served": _NAME,
+            "base": {"name": _NAME, "digest": {"sha256": _HEX_OR_NONE}},
+            "adapter": _Maybe({"name": _NAME, "digest": {"sha256": _HEX}}),
+        },
+        "rollout": {
+            "id": _Maybe(_NAME),
+            "arm": _Text("stable|canary|pinned", "stable, canary or pinned"),
+            "percent": _Text("100|[1-9]?[0-9]", "0 to 100 as a decimal string"),
+        },
+        "usage": {"promptTokens": _NUMBER, "completionTokens": _NUMBER},
+        "cost": {
+            "micro": _NUMBER,
+            "currency": _Text("[A-Z]{3}", "an ISO 4217 code"),
+            "priceVersion": _NAME,
+        },
+        "audit": {"seq": _NUMBER, "leafHash": _HEX},
+        "time": {"received": _TIME, "completed": _TIME},
+    },
+}
+
+
+def _built(shape: Any, where: str) -> _Check:
+    """What checks a value against a shape; built once, since each receipt has fifty fields."""
+    if isinstance(shape, _Text):
+        return shape.at(where)
+    if isinstance(shape, _Maybe):
+        inner = _built(shape.shape, where)
+        return lambda value: None if value is None else inner(value)
+    if isinstance(shape, dict):
+        return _object(shape, where)
+    return _one(shape[0], where) if isinstance(shape, list) else _true_or_false(where)
+
+
+def _object(shape: dict[str, Any], where: str) -> _Check:
+    keys, name = tuple(shape), f"receipt: {where or 'statement'}"
+    fields = [(key, _built(shape[key], f"{where}.{key}" if where else key)) for key in shape]
+
+    def check(value: Any) -> None:
+        exact_keys(value, keys, name)
+        for key, inner in fields:
+            inner(value[key])
+
+    return check
+
+
+def _one(shape: Any, where: str) -> _Check:
+    inner = _built(shape, f"{where}[0]")
+
+    def check(value: Any) -> None:
+        if not isinstance(value, list) or len(value) != 1:
+            raise VerificationFailed(f"receipt: {where}: expected a list of one")
+        inner(value[0])
+
+    return check
+
+
+def _true_or_false(where: str) -> _Check:
+    def check(value: Any) -> None:
+        if not isinstance(value, bool):
+            found = type(value).__name__
+            raise VerificationFailed(f"receipt: {where}: expected true or false, found {found}")
+
+    return check
+
+
+_check_statement = _built(_STATEMENT, "")
+
+
+def check_statement(found: Any) -> None:
+    """Pass over what is exactly a receipt's statement.
+
+    Raises:
+        VerificationFailed: A field is missing, one too many, or of another kind; the message
+            names the first.
+    """
+    _check_statement(found)

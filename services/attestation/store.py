@@ -1,0 +1,27 @@
+"""Table of issued receipts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from services.db import Base
+
+
+class ReceiptRow(Base):
+    """One signed receipt, with the salt that its commitments need until it is forgotten."""
+
+    __tablename__ = "receipts"
+
+    receipt_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    request_id: Mapped[str] = mapped_column(index=True)
+    actor_id: Mapped[str]
+    envelope: Mapped[dict[str, Any]]
+    salt: Mapped[bytes | None]
+    created_at: Mapped[datetime]
+
+    __table_args__ = (Index(None, "tenant_id", "created_at"),)
