@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 from sqlalchemy import create_engine, text
 
 from services.db import Database
@@ -20,6 +21,11 @@ from tests.models import base_model, tiny_model  # noqa: F401 - fixtures for all
 from tests.support import SHARED_DATA, free_port, require
 
 __all__ = ["SHARED_DATA", "free_port", "require"]
+
+# A test never times: a slow machine is no failure.
+hypothesis_settings.register_profile("untimed", deadline=None)
+hypothesis_settings.load_profile("untimed")
+
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:

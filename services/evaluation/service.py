@@ -1,0 +1,301 @@
+"""What people do with evaluations: launch, look at, read the verdict. Loads no torch."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from services.audit.outbox import record
+from services.db import Clock, Database, new_id, utcnow
+from services.errors import InvalidInput, NotFound
+from services.evaluation import store
+from services.evaluation.models import AnswerPair, Evaluation, Messages, PairScore, Summary
+from services.evaluation.store import EvaluationRow
+from services.jobs.models import JobStatus
+from services.jobs.service import Jobs
+from services.preferences.models import Dataset
+from services.preferences.service import Preferences
+from services.registry.models import Adapter
+from services.registry.service import Registry
+from services.tenants.models import Actor, Permission
+from services.tenants.scope import scope
+
+KIND = "evaluation.score"
+DEFAULT_BETA = 0.1
+MAX_PROMPTS = 100
+MAX_PROMPT_CHARS = 20_000
+
+
+class Evaluations:
+    """The evaluations of all tenants.
+
+    Args:
+        db: Where the rows live.
+        jobs: The queue; an evaluation takes the place of a training run in it.
+        registry: Where adapters come from.
+        preferences: Where held-out pairs come from.
+        runs_dir: Folder of the run folders.
+        clock: Gives the present time.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        jobs: Jobs,
+        registry: Registry,
+        preferences: Preferences,
+        *,
+        runs_dir: Path,
+        clock: Clock = utcnow,
+    ) -> None:
+        self.db = db
+        self.runs_dir = runs_dir
+        self._jobs = jobs
+        self._registry = registry
+        self._preferences = preferences
+        self._clock = clock
+
+    def launch(
+        self,
+        actor: Actor,
+        tenant_id: str,
+        adapter_name: str,
+        *,
+        dataset_id: str | None = None,
+        prompts: Sequence[str] | None = None,
+        beta: float | None = None,
+    ) -> Evaluation:
+        """Queue an evaluation of an adapter against its base model.
+
+        Args:
+            dataset_id: Whose held-out pairs are scored; by default those of the dataset that
+                the adapter learned from.
+            prompts: Questions that both answer; by default those of held-out pairs and the
+                demo's. An empty list asks nothing.
+            beta: For the implicit reward; by default that of the training run.
+
+        Raises:
+            NotPermitted: The actor may not evaluate in this tenant.
+            NotFound: The tenant has no such adapter or dataset.
+            InvalidInput: The dataset holds no held-out pair, a prompt is empty or too long, or
+                beta is not positive.
+        """
+        tenant = scope(actor, tenant_id, Permission.TRAIN)
+        adapter = self._registry.get(actor, tenant, adapter_name)
+        dataset = self._dataset(actor, adapter, dataset_id)
+        if dataset.n_eval < 1:
+            raise InvalidInput(
+                f"dataset {dataset.id}: expected at least 1 held-out pair, found none; "
+                "freeze a dataset with more approved pairs"
+            )
+        asked = None if prompts is None else _as_messages(prompts)
+        row = EvaluationRow(
+            id=new_id(),
+            tenant_id=tenant,
+            adapter=adapter.name,
+            adapter_digest=adapter.digest,
+            base_model=adapter.base_model,
+            base_digest=adapter.base_digest,
+            dataset_id=dataset.id,
+            dataset_sha256=dataset.sha256,
+            prompts=None if asked is None else [builtins.list(prompt) for prompt in asked],
+            beta=_beta(adapter, beta),
+            created_at=self._clock(),
+            created_by=actor.name,
+        )
+        self._queue(actor, row)
+        return self.get(actor, row.id)
+
+    def list(
+        self, actor: Actor, tenant_id: str, *, adapter: str | None = None, limit: int = 200
+    ) -> builtins.list[Evaluation]:
+        """The tenant's evaluations, newest first; of one adapter, if named."""
+        tenant = scope(actor, tenant_id, Permission.READ_MODELS)
+        with self.db.read() as session:
+            return store.of_tenant(session, tenant, adapter=adapter, limit=limit)
+
+    def get(self, actor: Actor, evaluation_id: str) -> Evaluation:
+        """One evaluation.
+
+        Raises:
+            NotFound: None of this id exists in a tenant whose models the actor may read.
+        """
+        with self.db.read() as session:
+            found = store.find(session, evaluation_id)
+        if found is None or not actor.may(Permission.READ_MODELS, found.tenant_id):
+            raise NotFound(f"evaluation {evaluation_id!r} was not found")
+        return found
+
+    def latest_for(self, actor: Actor, tenant_id: str, adapter: str) -> Evaluation | None:
+        """The newest evaluation of an adapter that has ended well, else the newest of all."""
+        found = self.list(actor, tenant_id, adapter=adapter)
+        ended = [evaluation for evaluation in found if evaluation.summary is not None]
+        return next(iter(ended or found), None)
+
+    def pair_scores(self, actor: Actor, evaluation_id: str) -> builtins.list[PairScore]:
+        """What base and adapter think of each held-out pair; empty until the end."""
+        evaluation = self.get(actor, evaluation_id)
+        with self.db.read() as session:
+            return store.pair_scores(session, evaluation.id)
+
+    def answers(self, actor: Actor, evaluation_id: str) -> builtins.list[AnswerPair]:
+        """What base and adapter answer, side by side; empty until the end. Untrusted text."""
+        evaluation = self.get(actor, evaluation_id)
+        with self.db.read() as session:
+            return store.answers(session, evaluation.id)
+
+    def stop(self, actor: Actor, evaluation_id: str) -> Evaluation:
+        """Ask the evaluation to end; what was scored is kept for a later `resume`.
+
+        Raises:
+            Conflict: It has already ended.
+        """
+        self._jobs.request_stop(actor, self.get(actor, evaluation_id).job.id)
+        return self.get(actor, evaluation_id)
+
+    def resume(self, actor: Actor, evaluation_id: str) -> Evaluation:
+        """Queue a stopped or failed evaluation again; it goes on behind what it has scored.
+
+        Raises:
+            Conflict: It waits, runs, or has succeeded.
+        """
+        self._jobs.resume(actor, self.get(actor, evaluation_id).job.id)
+        return self.get(actor, evaluation_id)
+
+    def finish(
+        self,
+        actor: Actor,
+        evaluation_id: str,
+        summary: Summary,
+        scores: Sequence[PairScore],
+        answers: Sequence[AnswerPair],
+    ) -> bool:
+        """Write what was found, once; the worker's call.
+
+        Returns:
+            Whether anything was written: False where an earlier call has done it already.
+
+        Raises:
+            NotPermitted: The actor may not evaluate in the tenant.
+        """
+        evaluation = self.get(actor, evaluation_id)
+        scope(actor, evaluation.tenant_id, Permission.TRAIN)
+        with self.db.write() as session:
+            if store.is_finished(session, evaluation.id):
+                return False
+            now = self._clock()
+            store.add_results(session, evaluation, summary, scores, answers, at=now)
+            record(
+                session,
+                actor,
+                "evaluation.finished",
+                f"evaluation:{evaluation.id}",
+                tenant_id=evaluation.tenant_id,
+                details=_details(evaluation, summary),
+                at=now,
+            )
+            return True
+
+    def dataset(self, actor: Actor, tenant_id: str, dataset_id: str) -> Dataset:
+        """A frozen dataset of the tenant.
+
+        Raises:
+            NotFound: The tenant has no such dataset.
+        """
+        return self._preferences.dataset(actor, tenant_id, dataset_id)
+
+    def learned_from(self, actor: Actor, adapter: Adapter) -> builtins.list[Dataset]:
+        """The datasets that an adapter has learned from, as far as they are still there."""
+        lineage = self._registry.lineage(actor, adapter.tenant_id, adapter.name)
+        digests = {sha256 for _, sha256 in lineage.runs}
+        datasets = self._preferences.datasets(actor, adapter.tenant_id)
+        return [dataset for dataset in datasets if dataset.sha256 in digests]
+
+    def adapter(self, actor: Actor, evaluation: Evaluation) -> Adapter:
+        """The adapter of an evaluation, its bytes proven.
+
+        Raises:
+            DigestMismatch: They are not those that the name promises.
+        """
+        adapter = self._registry.get(actor, evaluation.tenant_id, evaluation.adapter)
+        self._registry.verify_digest(adapter)
+        return adapter
+
+    def _dataset(self, actor: Actor, adapter: Adapter, dataset_id: str | None) -> Dataset:
+        if dataset_id is not None:
+            return self.dataset(actor, adapter.tenant_id, dataset_id)
+        learned_from = self.learned_from(actor, adapter)
+        if not learned_from:
+            raise NotFound(
+                f"adapter {adapter.name}: expected the dataset {adapter.dataset_sha256[:12]} that "
+                "it learned from, found none; name a dataset"
+            )
+        return learned_from[0]
+
+    def _queue(self, actor: Actor, row: EvaluationRow) -> None:
+        with self.db.write() as session:
+            # In the queue of training: both fill the memory and the processor.
+            job = self._jobs.enqueue_in_session(
+                session, actor, row.tenant_id, KIND, {"evaluation_id": row.id}, queue="training"
+            )
+            row.job_id = job.id
+            session.add(row)
+            record(
+                session,
+                actor,
+                "evaluation.launched",
+                f"evaluation:{row.id}",
+                tenant_id=row.tenant_id,
+                details={
+                    "adapter": row.adapter,
+                    "adapter_digest": row.adapter_digest,
+                    "dataset_sha256": row.dataset_sha256,
+                },
+                at=row.created_at,
+            )
+
+
+def is_running(evaluation: Evaluation) -> bool:
+    """Whether an evaluation may still bring a summary by itself."""
+    return evaluation.summary is None and not JobStatus(evaluation.job.status).is_final
+
+
+def _as_messages(prompts: Sequence[str]) -> builtins.list[Messages]:
+    if len(prompts) > MAX_PROMPTS:
+        raise InvalidInput(f"expected at most {MAX_PROMPTS} prompts, found {len(prompts)}")
+    for number, prompt in enumerate(prompts, start=1):
+        if not 0 < len(prompt.strip()) <= MAX_PROMPT_CHARS:
+            raise InvalidInput(
+                f"prompt {number}: expected 1 to {MAX_PROMPT_CHARS} characters, "
+                f"found {len(prompt.strip())}"
+            )
+    return [({"role": "user", "content": prompt.strip()},) for prompt in prompts]
+
+
+def _beta(adapter: Adapter, asked: float | None) -> float:
+    beta = float(adapter.parameters.get("beta", DEFAULT_BETA)) if asked is None else float(asked)
+    if not (math.isfinite(beta) and beta > 0):
+        raise InvalidInput(f"beta: expected a number above 0, found {beta}")
+    return beta
+
+
+def _details(evaluation: Evaluation, summary: Summary) -> dict[str, Any]:
+    """The audit event's facts; floats have no single canonical form, so they are texts."""
+    return {
+        "adapter": evaluation.adapter,
+        "adapter_digest": evaluation.adapter_digest,
+        "base_digest": evaluation.base_digest,
+        "dataset_sha256": evaluation.dataset_sha256,
+        "verdict": summary.verdict.value,
+        "n_pairs": summary.n_pairs,
+        "gained": summary.gained,
+        "lost": summary.lost,
+        "base_accuracy": f"{summary.base_accuracy:.6f}",
+        "adapter_accuracy": f"{summary.adapter_accuracy:.6f}",
+        "p_value": f"{summary.p_value:.6g}",
+        "adapter_degenerate": summary.adapter_degenerate,
+        "base_degenerate": summary.base_degenerate,
+    }
