@@ -1,0 +1,67 @@
+"""The command tree, and what an error looks like."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from console.cli import (
+    evaluation,
+    evidence,
+    models,
+    pairs,
+    processes,
+    rollouts,
+    tenants,
+    training,
+)
+from console.cli.output import JSON_ASKED, complain
+from services.errors import ConsoleError, LimitExceeded
+
+
+class ConsoleGroup(TyperGroup):
+    """Turns an error of the console into one line on standard error and an exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; see `console.exit_status` for the status of an error."""
+        from console.exit_status import exit_status
+
+        try:
+            return super().invoke(ctx)
+        except ConsoleError as error:
+            if ctx.meta.get(JSON_ASKED):
+                told: dict[str, Any] = {"code": error.code, "message": error.message}
+                if isinstance(error, LimitExceeded):
+                    told["retry_after_s"] = error.retry_after_s
+                complain(json.dumps({"error": told}))
+            else:
+                complain(f"param: {error.message}")
+            raise typer.Exit(exit_status(error)) from error
+
+
+app = typer.Typer(
+    cls=ConsoleGroup,
+    help="Own your AI parameters: review pairs, train adapters, prove, roll out, account.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for name, module, purpose in (
+    ("tenants", tenants.tenants, "Organisations and their limits."),
+    ("keys", tenants.keys, "API keys of a tenant."),
+    ("users", tenants.users, "People and their roles."),
+    ("model", models.app, "Base models on this machine."),
+    ("pairs", pairs.app, "Preference pairs: in, out, counts."),
+    ("train", training.app, "DPO runs."),
+    ("eval", evaluation.app, "Base against adapter."),
+    ("rollout", rollouts.app, "Who is served what."),
+    ("audit", evidence.audit, "The tamper-evident log."),
+    ("cost", evidence.cost, "What answers cost."),
+):
+    app.add_typer(module, name=name, help=purpose, no_args_is_help=True)
+for command in (processes.up, processes.serve, processes.setup, processes.demo, evidence.verify):
+    app.command()(command)

@@ -1,0 +1,250 @@
+"""`param audit`, `param verify`, `param cost`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from console.cli.opened import actor, opened
+from console.cli.output import AsJson, dollars, plain, print_json, say, show_facts, show_table
+from console.exit_status import CHECK_FAILED
+from services.errors import InvalidInput, VerificationFailed
+
+if TYPE_CHECKING:
+    from services.attestation.receipts import VerifiedReceipt
+
+audit = typer.Typer()
+cost = typer.Typer()
+
+MAX_FILE_BYTES = 16 << 20
+AnyTenant = Annotated[
+    str | None, typer.Option("--tenant", "-t", help="Only this tenant; everything without.")
+]
+
+
+@audit.command("verify")
+def verify_log(as_json: AsJson = False) -> None:
+    """Recompute the whole chain.
+
+    Exit status 1 comes with the first entry that does not hold.
+    """
+    with opened() as services:
+        services.audit.sequence()
+        try:
+            verified = services.audit.verify()
+        except VerificationFailed as error:
+            if as_json:
+                print_json({"ok": False, "error": error.message})
+            raise
+    if as_json:
+        print_json({"ok": True} | plain(verified))
+        return
+    say("The log holds.")
+    show_facts({"Entries": verified.size, "Root": verified.root, "Head": verified.head})
+
+
+@audit.command("tail")
+def tail(
+    tenant: AnyTenant = None,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=1000)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """The latest entries, newest first."""
+    with opened() as services:
+        services.audit.sequence()
+        entries = services.audit.tail(actor(), tenant, limit=limit)
+    if as_json:
+        print_json(entries)
+        return
+    show_table(
+        (">Seq", "At", "Actor", "Action", "Subject", "Tenant"),
+        ((e.seq, e.at, e.actor_name, e.action, e.subject, e.tenant_id) for e in entries),
+        empty="The log is empty.",
+    )
+
+
+@audit.command("export")
+def export(
+    tenant: AnyTenant = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; standard output else.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the log as JSON lines, which can be verified without this installation."""
+    with opened() as services:
+        services.audit.sequence()
+        if out is None:
+            services.audit.export(actor(), tenant, sys.stdout)
+            return
+        half = out.with_name(f".{out.name}.half")
+        try:
+            with half.open("w", encoding="utf-8") as stream:
+                written = services.audit.export(actor(), tenant, stream)
+            half.replace(out)
+        except OSError as error:
+            raise InvalidInput(
+                f"{out}: expected a file that can be written, found {error.strerror}"
+            ) from error
+        finally:
+            half.unlink(missing_ok=True)
+    if as_json:
+        print_json({"entries": written, "file": out})
+    else:
+        say(f"{written} entries are in {out}")
+
+
+def verify(
+    file: Annotated[Path, typer.Argument(help="A receipt as the gateway gives it.")],
+    jwks: Annotated[
+        str | None,
+        typer.Option(help="File or URL of the trusted keys; this installation's own without."),
+    ] = None,
+    request: Annotated[
+        Path | None, typer.Option(help="The request's body, to check that it was this one.")
+    ] = None,
+    response: Annotated[
+        Path | None, typer.Option(help="The response's body, to check that it was this one.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a receipt, offline.
+
+    Needs neither database nor network; exit status 1 tells that the receipt does not hold.
+    """
+    from services.attestation import receipts
+    from services.attestation.files import read_document
+
+    try:
+        envelope, salt = read_document(_receipt_in(_bytes(file)))
+        found = receipts.verify(
+            envelope,
+            _trusted_keys(jwks),
+            request=_bytes(request) if request else None,
+            response=_bytes(response) if response else None,
+            salt=salt,
+        )
+    except VerificationFailed as error:
+        if as_json:
+            print_json({"ok": False, "error": error.message, "checks": []})
+        raise
+    if as_json:
+        print_json({"ok": found.holds} | plain(found))
+    else:
+        _show_verified(found)
+    if not found.holds:
+        raise typer.Exit(CHECK_FAILED)
+
+
+def _receipt_in(raw: bytes) -> bytes:
+    """The receipt itself, where a larger object such as that of `param demo --json` holds it."""
+    try:
+        found = json.loads(raw)
+    except ValueError:
+        return raw  # The reader of receipts says what is wrong with it.
+    inner = found.get("receipt") if isinstance(found, dict) else None
+    return json.dumps(inner).encode() if isinstance(inner, dict) else raw
+
+
+def _show_verified(found: VerifiedReceipt) -> None:
+    show_table(
+        ("", "Check", "Detail"),
+        (("✓" if check.ok else "✗", check.name, check.detail) for check in found.checks),
+    )
+    for open_question in found.not_established:
+        say(f"Not established: {open_question}")
+    say(f"Signed by {found.kid}")
+
+
+def _trusted_keys(jwks: str | None) -> dict[str, Any]:
+    if jwks is None:
+        from services.attestation.keys import Keyring
+        from services.settings import load
+
+        keys_dir = load().keys_dir
+        if not keys_dir.is_dir():
+            raise InvalidInput(
+                f"--jwks: expected the trusted keys, found none, and {keys_dir} has none either"
+            )
+        return Keyring(keys_dir).jwks()
+    if jwks.startswith(("http://", "https://")):
+        return _fetched_keys(jwks)
+    return _json_object(Path(jwks))
+
+
+def _fetched_keys(url: str) -> dict[str, Any]:
+    import httpx
+
+    from services.errors import Unavailable
+
+    try:
+        answer = httpx.get(url, timeout=10)
+        answer.raise_for_status()
+        keys = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise Unavailable(f"--jwks {url}: expected a JSON Web Key Set, found {error}") from error
+    if not isinstance(keys, dict):
+        raise Unavailable(f"--jwks {url}: expected an object, found {type(keys).__name__}")
+    return keys
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(_bytes(path))
+    except ValueError as error:
+        raise InvalidInput(f"{path}: expected JSON, found {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidInput(f"{path}: expected a JSON object, found {type(document).__name__}")
+    return document
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            found = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise InvalidInput(
+            f"{path}: expected a file that can be read, found {error.strerror}"
+        ) from error
+    if len(found) > MAX_FILE_BYTES:
+        raise InvalidInput(f"{path}: expected at most {MAX_FILE_BYTES:,} bytes, found more")
+    return found
+
+
+@cost.command("report")
+def report(
+    tenant: Annotated[str, typer.Option("--tenant", "-t", help="Id of the tenant.")],
+    days: Annotated[int, typer.Option(min=1, max=3660, help="The last so many days.")] = 30,
+    as_json: AsJson = False,
+) -> None:
+    """What a tenant's answers cost, by day, model and arm."""
+    until = datetime.now(UTC)
+    with opened() as services:
+        services.tenants.get(actor(), tenant)
+        found = services.metering.report(
+            actor(), tenant, since=until - timedelta(days=days), until=until
+        )
+    if as_json:
+        print_json(found)
+        return
+    show_facts(
+        {
+            "Requests": found.requests,
+            "Prompt tokens": found.prompt_tokens,
+            "Completion tokens": found.completion_tokens,
+            "Cost (USD)": dollars(found.total_micro),
+        }
+    )
+    for what, lines in (("Model", found.by_model), ("Arm", found.by_arm), ("Day", found.by_day)):
+        if lines:
+            show_table(
+                (what, ">Requests", ">In", ">Out", ">USD"),
+                (
+                    (line.name, line.requests, line.prompt_tokens, line.completion_tokens,
+                     dollars(line.cost_micro))
+                    for line in lines
+                ),
+            )  # fmt: skip
