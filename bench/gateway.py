@@ -1,0 +1,276 @@
+"""Requests a second and latency of the gateway, everything on: key, limits, split, usage, log, receipt.
+
+    python bench/gateway.py [--seconds 4]
+
+An answer that never changes stands upstream (nginx where it is installed, otherwise a small
+Python server, which is then the bound), wrk asks on loopback, otherwise a Python client.
+Load, gateway and upstream share this machine's cores; the first rows show what the load
+generator reaches without a gateway. Takes about half a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import aiohttp
+import httpx
+import psutil
+from aiohttp import web
+
+from services import bootstrap
+from services import settings as configuration
+from services.bootstrap import Services
+from services.tenants.models import Actor, Limits
+
+CONNECTIONS = (1, 16, 64)
+SYSTEM = Actor.system("bench")
+PLENTY = Limits(tps=10**6, rpm=10**7, daily_tokens=10**12)
+BODY = json.dumps({"model": "", "messages": [{"role": "user", "content": "What is the capital?"}]})
+ANSWER = json.dumps(
+    {
+        "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "base",
+        "choices": [{
+            "index": 0, "finish_reason": "stop",
+            "message": {"role": "assistant", "content": "The capital of Turkey is Ankara. " * 8},
+        }],
+        "usage": {"prompt_tokens": 12, "completion_tokens": 56, "total_tokens": 68},
+    }
+)  # fmt: skip
+MODELS = json.dumps(
+    {"object": "list", "data": [{"id": "base", "parent": None, "max_model_len": 8192}]}
+)
+NGINX = """
+daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; worker_processes 1;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off; keepalive_requests 10000000; default_type application/json;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  server {{
+    listen 127.0.0.1:{port};
+    location = /v1/models {{ return 200 '{models}'; }}
+    location / {{ return 200 '{answer}'; }}
+  }}
+}}
+"""
+WRK = """
+wrk.method = "POST"
+wrk.headers["authorization"] = "Bearer {key}"
+wrk.headers["content-type"] = "application/json"
+wrk.body = [[{body}]]
+done = function(summary, latency, requests)
+  io.write(string.format("RESULT %d %d %f %f %f\\n", summary.requests,
+    summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.timeout,
+    summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement.
+
+    Attributes:
+        p50_ms: Median time of a request, milliseconds; likewise `p99_ms`.
+        cpu_ms: Processor time of the gateway a request, milliseconds: the steadier number on a
+            machine that has other work.
+    """
+
+    what: str
+    connections: int
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    errors: int
+    cpu_ms: float = 0.0
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each row")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="param-bench-") as name, ExitStack() as stack:
+        folder = Path(name)
+        upstream = stack.enter_context(canned(folder))
+        port = free_port()
+        services, key = install(folder, upstream, port)
+        process = stack.enter_context(gateway(services, port))
+        ours = f"http://127.0.0.1:{port}"
+        rows = [
+            measure("upstream alone", upstream, key, connections, asked.seconds, folder)
+            for connections in CONNECTIONS
+        ]
+        for connections in CONNECTIONS:
+            before = cpu_s(process.pid)
+            row = measure("gateway", ours, key, connections, asked.seconds, folder)
+            spent = (cpu_s(process.pid) - before) / (row.per_second * asked.seconds)
+            rows.append(replace(row, cpu_ms=spent * 1e3))
+        show(rows)
+        print(
+            f"\nresident memory of the gateway: {psutil.Process(process.pid).memory_info().rss >> 20} MiB"
+        )
+        prove(services)
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def install(folder: Path, upstream: str, port: int) -> tuple[Services, str]:
+    """An installation with one tenant; its key."""
+    variables = {
+        "PARAM_HOME": str(folder / "home"),
+        "PARAM_ENGINE_URL": upstream,
+        "PARAM_GATEWAY_PORT": str(port),
+        "PARAM_LOG_LEVEL": "WARNING",
+    }
+    os.environ.update(variables)  # noqa: TID251  # for the gateway's process
+    services = bootstrap.build(configuration.load(variables, directory=folder))
+    services.db.migrate()
+    services.tenants.create(SYSTEM, "Bench", limits=PLENTY)
+    return services, services.tenants.create_key(SYSTEM, "bench", "bench").key
+
+
+@contextmanager
+def canned(folder: Path) -> Iterator[str]:
+    """An upstream that gives one answer to everything."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    if (nginx := shutil.which("nginx") or shutil.which("/usr/sbin/nginx")) is not None:
+        text = NGINX.format(folder=folder, port=port, models=MODELS, answer=ANSWER)
+        (folder / "nginx.conf").write_text(text)
+        command = [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    else:
+        command = [sys.executable, __file__, "--canned", str(port)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_for(f"{url}/v1/models")
+            yield url
+        finally:
+            process.terminate()
+
+
+def serve_canned(port: int) -> None:
+    """The upstream where there is no nginx."""
+
+    async def answer(request: web.Request) -> web.Response:
+        text = MODELS if request.path == "/v1/models" else ANSWER
+        return web.Response(text=text, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    web.run_app(app, host="127.0.0.1", port=port, print=None)
+
+
+@contextmanager
+def gateway(services: Services, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The gateway in its process, as it is started in earnest."""
+    with subprocess.Popen([sys.executable, "-m", "services.gateway"]) as process:
+        try:
+            wait_for(f"http://127.0.0.1:{port}/readyz")
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(40)
+            services.db.close()
+
+
+def wait_for(url: str) -> None:
+    """Wait until an address answers 200."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(url, timeout=2).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise SystemExit(f"{url}: expected an answer within 60 s, found none")
+
+
+def measure(what: str, url: str, key: str, connections: int, seconds: float, folder: Path) -> Row:
+    """Ask on so many connections for so long."""
+    path = f"{url}/v1/chat/completions"
+    if (wrk := shutil.which("wrk")) is None:
+        return asyncio.run(ask(what, path, key, connections, seconds))
+    script = folder / "chat.lua"
+    script.write_text(WRK.format(key=key, body=BODY))
+    command = [wrk, "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "-s", str(script), path]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"RESULT (\d+) (\d+) ([\d.]+) ([\d.]+) ([\d.]+)", said)
+    assert found is not None, said
+    count, errors, took, p50, p99 = (float(number) for number in found.groups())
+    return Row(what, connections, count / took, p50, p99, int(errors))
+
+
+async def ask(what: str, path: str, key: str, connections: int, seconds: float) -> Row:
+    """The same where there is no wrk; the client is then most of what is measured."""
+    times: list[float] = []
+    errors = 0
+    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+    end = time.perf_counter() + seconds
+
+    async def client(session: aiohttp.ClientSession) -> None:
+        nonlocal errors
+        while (began := time.perf_counter()) < end:
+            async with session.post(path, data=BODY.encode(), headers=headers) as response:
+                await response.read()
+                errors += response.status != 200
+            times.append((time.perf_counter() - began) * 1e3)
+
+    async with aiohttp.ClientSession() as session:
+        await asyncio.gather(*(client(session) for _ in range(connections)))
+    cuts = statistics.quantiles(times, n=100)
+    return Row(what, connections, len(times) / seconds, cuts[49], cuts[98], errors)
+
+
+def show(rows: list[Row]) -> None:
+    """Print the table."""
+    print(
+        f"{'':16} {'c':>3} {'requests/s':>11} {'p50 ms':>8} {'p99 ms':>8} {'CPU ms':>7} {'errors':>7}"
+    )
+    for row in rows:
+        print(
+            f"{row.what:16} {row.connections:3} {row.per_second:11,.0f} "
+            f"{row.p50_ms:8.2f} {row.p99_ms:8.2f} {row.cpu_ms:7.2f} {row.errors:7}"
+        )
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time that a process has used, seconds."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def prove(services: Services) -> None:
+    """Print that what was measured was also recorded."""
+    verified = services.audit.verify()
+    usage = services.metering.usage_rows(SYSTEM, "bench", limit=1)
+    print(f"log: {verified.size:,} entries, verified; last request {usage[0].status}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--canned"]:
+        serve_canned(int(sys.argv[2]))
+    else:
+        main()

@@ -1,0 +1,142 @@
+"""What became of one request: the facts that go into the log, the usage row and the receipt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from services.attestation.receipts import commitment
+from services.rollouts.models import Arm
+from services.tenants.models import Actor
+
+
+class Status(StrEnum):
+    """How a request ended; the words of the usage rows."""
+
+    OK = "ok"
+    PARTIAL = "partial"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What answers: an adapter on its base, or the base alone.
+
+    Attributes:
+        served: The adapter's immutable name, or the base model's name.
+        adapter_digest: Full sha256 of the adapter; None for the base alone.
+        base_digest: sha256 of the base model's files; empty where they are not on this machine.
+    """
+
+    served: str
+    adapter_digest: str | None
+    base_model: str
+    base_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which model answers a request, and why.
+
+    Attributes:
+        alias: The alias that was asked for, or that the pinned adapter belongs to.
+        percent: The candidate's share at that moment, 0 to 100.
+    """
+
+    alias: str
+    model: Model
+    arm: Arm
+    rollout_id: str | None = None
+    percent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One request from its arrival to its end; the writer turns it into durable rows.
+
+    Its receipt bears the id of the request, so a client that left early finds it as well.
+
+    Attributes:
+        request_digest: sha256 of the exact request body; likewise the response's. A stream's
+            response is every byte of the body before the receipt line.
+        latency_ms: From the request's last byte to the engine's last.
+        ttft_ms: To the first bytes of a stream; None without a stream.
+        is_estimated: The engine did not say how many tokens it made; they were counted here.
+        has_receipt: Whether the outcome is signed; a request without an answer is only logged.
+    """
+
+    request_id: str
+    tenant_id: str
+    actor: Actor
+    chosen: Chosen
+    stream: bool
+    received_at: datetime
+    completed_at: datetime
+    request_digest: bytes
+    response_digest: bytes
+    status: Status
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    latency_ms: int
+    ttft_ms: int | None
+    is_estimated: bool = False
+    problem: str = ""
+
+    @property
+    def key_id(self) -> str:
+        """Id of the API key that asked."""
+        return self.actor.id.removeprefix("key:")
+
+    @property
+    def has_receipt(self) -> bool:
+        """Whether something was answered that a receipt can bind."""
+        return self.status is not Status.ERROR
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the answer ended before the model did."""
+        return self.status is Status.PARTIAL
+
+    def commitments(self, salt: bytes) -> tuple[str, str]:
+        """Salted commitments to request and response, hex.
+
+        Args:
+            salt: 32 random bytes; kept with the receipt, deleted to forget.
+        """
+        request = commitment("request", salt, self.request_digest)
+        return request, commitment("response", salt, self.response_digest)
+
+    def action(self) -> str:
+        """The verb of the audit event."""
+        verbs = {Status.OK: "answered", Status.PARTIAL: "cut_off", Status.ERROR: "failed"}
+        return f"inference.{verbs[self.status]}"
+
+    def details(self, cost_micro: int, price_version: str, salt: bytes) -> dict[str, Any]:
+        """The audit event's details: digests and counts, no content."""
+        request, response = self.commitments(salt)
+        chosen = self.chosen
+        details: dict[str, Any] = {
+            "alias": chosen.alias,
+            "served": chosen.model.served,
+            "adapter_digest": chosen.model.adapter_digest,
+            "arm": chosen.arm.value,
+            "rollout_id": chosen.rollout_id,
+            "percent": chosen.percent,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "cost_micro": cost_micro,
+            "price_version": price_version,
+            "finish_reason": self.finish_reason,
+            "stream": self.stream,
+            "request_commitment": request,
+        }
+        if self.has_receipt:
+            details["response_commitment"] = response
+        if self.is_estimated:
+            details["tokens_counted_by"] = "gateway"
+        if self.problem:
+            details["problem"] = self.problem
+        return details

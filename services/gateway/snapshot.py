@@ -1,0 +1,241 @@
+"""What the hot route looks up, in memory: keys, routes and adapters, renewed twice a second.
+
+The refresher reads in a thread of its own and swaps the whole snapshot at once, so no request
+waits for the database and none sees half of a change. A snapshot that could not be renewed for
+`STALE_AFTER_S` is no longer trusted: a revoked key must not work on because a database is down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from services.errors import (
+    ConsoleError,
+    InvalidInput,
+    MissingModel,
+    NotFound,
+    NotSignedIn,
+    Unavailable,
+)
+from services.gateway.answers import model_not_found
+from services.gateway.limits import LocalLimiter
+from services.gateway.outcome import Chosen, Model
+from services.gateway.parts import Parts
+from services.inference.model_store import resolve
+from services.registry.models import NAME_RULE, Adapter
+from services.rollouts.assign import assign
+from services.rollouts.models import Arm, Route
+from services.tenants.models import Actor, Tenant
+
+log = logging.getLogger(__name__)
+
+REFRESH_S = 0.5
+STALE_AFTER_S = 10.0
+SYSTEM = Actor.system("gateway")
+_NOBODY = "expected a valid API key, found one that is unknown or revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One consistent view of who may ask and what answers.
+
+    Attributes:
+        callers: Who asks, by the hex SHA-256 of the key.
+        routes: What an alias is served by, by tenant id and alias.
+        adapters: The adapters that the routes name, by tenant id and name.
+        base: The base model alone.
+        read_at: When it was read, monotonic seconds.
+    """
+
+    callers: Mapping[str, tuple[Actor, Tenant]]
+    routes: Mapping[tuple[str, str], Route]
+    adapters: Mapping[tuple[str, str], Adapter]
+    base: Model
+    read_at: float
+
+
+class Directory:
+    """The present snapshot, and what keeps it fresh.
+
+    Args:
+        parts: Where keys, aliases, rollouts and adapters are kept.
+        limiter: Is told the tokens of today of each tenant before its first request.
+    """
+
+    def __init__(self, parts: Parts, limiter: LocalLimiter) -> None:
+        self._parts = parts
+        self._limiter = limiter
+        self._adapters: dict[tuple[str, str], Adapter] = {}
+        self._base = base_model(parts)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="gateway-directory")
+        self._snapshot = self._read()
+        self._task: asyncio.Task[None] | None = None
+        self.on_change: Callable[[], None] = lambda: None
+
+    def start(self) -> None:
+        """Begin to renew the snapshot; needs a running event loop."""
+        self._task = asyncio.create_task(self._refresh_forever())
+
+    async def stop(self) -> None:
+        """Stop renewing."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._thread.shutdown(wait=True)
+
+    def snapshot(self) -> Snapshot:
+        """The present view.
+
+        Raises:
+            Unavailable: It could not be renewed for too long.
+        """
+        age = time.monotonic() - self._snapshot.read_at
+        if age > STALE_AFTER_S:
+            raise Unavailable(f"keys and routes could not be read for {age:.0f} s")
+        return self._snapshot
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the view is young enough to be trusted."""
+        return time.monotonic() - self._snapshot.read_at <= STALE_AFTER_S
+
+    def caller(self, authorization: bytes | None) -> tuple[Actor, Tenant]:
+        """Who sends this Authorization header.
+
+        The key is looked up by its hash, so the time of the look-up tells nothing about any key.
+
+        Raises:
+            NotSignedIn: No header, another scheme, or a key that is unknown or revoked.
+        """
+        if authorization is None or authorization[:7].lower() != b"bearer ":
+            raise NotSignedIn("expected the header Authorization: Bearer KEY, found none")
+        digest = sha256(authorization[7:].strip()).hexdigest()
+        found = self.snapshot().callers.get(digest)
+        if found is None:
+            raise NotSignedIn(_NOBODY)
+        return found
+
+    def aliases(self, tenant_id: str) -> list[Route]:
+        """The tenant's aliases, by name."""
+        routes = self.snapshot().routes
+        return sorted(
+            (route for key, route in routes.items() if key[0] == tenant_id),
+            key=lambda route: route.alias,
+        )
+
+    def needed(self) -> list[Adapter]:
+        """The adapters that some route may send a request to."""
+        return list(self._snapshot.adapters.values())
+
+    def known(self, tenant_id: str, name: str) -> Adapter:
+        """An adapter that was seen before.
+
+        Raises:
+            Unavailable: A route names it, but the registry does not know it.
+        """
+        found = self._adapters.get((tenant_id, name))
+        if found is None:
+            raise Unavailable(f"adapter {name} is not registered; the alias cannot be served")
+        return found
+
+    async def choose(self, tenant: Tenant, asked: str, subject: str) -> Chosen:
+        """Which model answers.
+
+        Args:
+            asked: The request's model: an alias, an adapter of the tenant, or empty or `default`
+                or the tenant's id for the default alias.
+            subject: Who asks, stable over a conversation; decides the arm.
+
+        Raises:
+            Refused: There is no such model for this tenant (404).
+            Unavailable: The alias means an adapter that is not registered.
+        """
+        snapshot = self.snapshot()
+        alias = tenant.id if asked in {"", "default"} else asked
+        route = snapshot.routes.get((tenant.id, alias))
+        if route is None:
+            adapter = await self._pinned(tenant.id, asked)
+            return Chosen(adapter.alias, self._model(adapter), Arm.PINNED)
+        arm = assign(route, subject)
+        name = route.candidate if arm is Arm.CANARY else route.stable
+        model = snapshot.base if name is None else self._model(self.known(tenant.id, name))
+        return Chosen(alias, model, arm, route.rollout_id, route.percent)
+
+    async def _pinned(self, tenant_id: str, name: str) -> Adapter:
+        """An adapter that the client names itself; the same 404 for unknown and foreign."""
+        found = self._adapters.get((tenant_id, name))
+        if found is None and NAME_RULE.fullmatch(name):
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(self._thread, self._adapter, tenant_id, name)
+        if found is None:
+            raise model_not_found(name)
+        return found
+
+    def _adapter(self, tenant_id: str, name: str) -> Adapter | None:
+        """An adapter; asked once, because nothing of it ever changes."""
+        if (tenant_id, name) not in self._adapters:
+            try:
+                found = self._parts.registry.get(SYSTEM, tenant_id, name)
+            except (NotFound, InvalidInput):
+                return None
+            self._adapters[tenant_id, name] = found
+        return self._adapters[tenant_id, name]
+
+    def _model(self, adapter: Adapter) -> Model:
+        return Model(adapter.name, adapter.digest, adapter.base_model, adapter.base_digest)
+
+    def _read(self) -> Snapshot:
+        read_at = time.monotonic()
+        callers = self._parts.tenants.live_keys()
+        routes = self._parts.rollouts.routes()
+        for _, tenant in callers.values():
+            if not self._limiter.knows(tenant.id):
+                self._limiter.learn(tenant, self._parts.metering.tokens_today(tenant))
+        adapters = {}
+        for tenant_id, route in ((key[0], route) for key, route in routes.items()):
+            for name in (route.stable, route.candidate):
+                if name is not None and (found := self._adapter(tenant_id, name)) is not None:
+                    adapters[tenant_id, name] = found
+        if not self._base.base_digest:
+            self._base = base_model(self._parts)
+        return Snapshot(callers, routes, adapters, self._base, read_at)
+
+    async def _refresh_forever(self) -> None:
+        loop = asyncio.get_running_loop()
+        is_failing = False
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            try:
+                fresh = await loop.run_in_executor(self._thread, self._read)
+            except (ConsoleError, SQLAlchemyError) as error:
+                if not is_failing:
+                    log.error("keys and routes could not be read: %s", error)
+                is_failing = True
+                continue
+            is_failing = False
+            changed = fresh.routes != self._snapshot.routes
+            self._snapshot = fresh
+            if changed:
+                self.on_change()
+
+
+def base_model(parts: Parts) -> Model:
+    """The installation's base model; without a digest where its files are not on this machine.
+
+    An engine elsewhere may serve a model that this machine never saw; receipts then name the
+    model and leave its digest empty instead of guessing one.
+    """
+    settings = parts.settings
+    try:
+        found = resolve(settings.base_model, settings.models_dir)
+    except MissingModel:
+        return Model(settings.base_model, None, settings.base_model, "")
+    return Model(found.name, None, found.name, found.digest)

@@ -1,0 +1,140 @@
+"""Server-sent events from the engine: frames, and the usage that they carry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from services.errors import ConsoleError, EngineUnavailable
+from services.gateway.answers import error_body
+
+MAX_FRAME = 10 * 1024 * 1024
+"""Bytes of one frame; an engine that sends more is broken."""
+
+MAX_TOKENS = 2**40
+"""Tokens of one answer; an engine that counts more is broken."""
+
+
+class FrameSplitter:
+    r"""Cuts a byte stream into frames, wherever the network cut it.
+
+    A frame ends with an empty line. Line ends may be `\n` or `\r\n`.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The frames that are complete now, each without its ending.
+
+        Raises:
+            EngineUnavailable: A frame is longer than `MAX_FRAME`.
+        """
+        data = self._rest + data
+        if b"\r" in data:
+            # A lone "\r" at the end waits for its "\n": the rest is normalised as it grows.
+            data = data.replace(b"\r\n", b"\n")
+        *frames, self._rest = data.split(b"\n\n")
+        if len(self._rest) > MAX_FRAME:
+            raise EngineUnavailable(f"the engine sent a frame of more than {MAX_FRAME} bytes")
+        return [frame for frame in frames if frame]
+
+
+def error_frame(error: ConsoleError) -> bytes:
+    """An error inside a stream that has begun; clients raise it as they would a status."""
+    return b"data: " + error_body(error) + b"\n\n"
+
+
+def token_count(value: Any) -> int:
+    """A count of tokens as an engine gives it; nothing counts as none.
+
+    Raises:
+        EngineUnavailable: It is no count that can be billed.
+    """
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_TOKENS:
+        raise EngineUnavailable("the engine gave a number of tokens that is none")
+    return int(value)
+
+
+@dataclass(slots=True)
+class StreamReader:
+    """Follows one stream of chat completion chunks.
+
+    Attributes:
+        wants_usage: Pass the final usage chunk on.
+        wants_continuous_usage: Pass the usage of every chunk on.
+        prompt_tokens: As the engine counted last; None before its first count.
+        completion_tokens: As the engine counted last.
+        deltas: Chunks with text; the count of tokens where the engine gives none.
+        finish_reason: Of the last choice that finished; None while none has.
+        is_done: The engine said `[DONE]`.
+        failure: What the engine reported as an error inside the stream.
+    """
+
+    wants_usage: bool
+    wants_continuous_usage: bool
+    prompt_tokens: int | None = None
+    completion_tokens: int = 0
+    deltas: int = 0
+    finish_reason: str | None = None
+    is_done: bool = False
+    failure: str | None = None
+    _splitter: FrameSplitter = field(default_factory=FrameSplitter)
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes from the engine; return the bytes that may go to the client now.
+
+        The end marker is held back: it is sent after the record is durable.
+
+        Raises:
+            EngineUnavailable: The engine sent something that is not a chunk.
+        """
+        kept = []
+        for frame in self._splitter.feed(data):
+            if self.is_done or self.failure is not None:
+                break
+            passed = self._frame(frame)
+            if passed:
+                kept.append(passed)
+        return b"".join(kept)
+
+    def _frame(self, frame: bytes) -> bytes:
+        if not frame.startswith(b"data:"):
+            return frame + b"\n\n"
+        text = frame[5:].strip()
+        if text == b"[DONE]":
+            self.is_done = True
+            return b""
+        try:
+            chunk = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise EngineUnavailable("the engine sent a frame that is not JSON") from error
+        if not isinstance(chunk, dict):
+            raise EngineUnavailable("the engine sent a frame that is not a JSON object")
+        if "error" in chunk:
+            self.failure = "the engine failed while it answered"
+            return b""
+        return self._chunk(frame, chunk)
+
+    def _chunk(self, frame: bytes, chunk: dict[str, Any]) -> bytes:
+        usage = chunk.get("usage")
+        if isinstance(usage, dict):
+            self.prompt_tokens = token_count(usage.get("prompt_tokens"))
+            self.completion_tokens = token_count(usage.get("completion_tokens"))
+        choices = chunk.get("choices") or []
+        for choice in choices:
+            if (choice.get("delta") or {}).get("content"):
+                self.deltas += 1
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        if usage is None:
+            return frame + b"\n\n"
+        if not choices:
+            return frame + b"\n\n" if self.wants_usage else b""
+        if self.wants_continuous_usage:
+            return frame + b"\n\n"
+        del chunk["usage"]
+        return b"data: " + orjson.dumps(chunk) + b"\n\n"

@@ -1,0 +1,215 @@
+"""The one writer: usage rows, audit records and receipts become durable here, many at a time.
+
+Requests hand their outcomes over and wait. A thread of its own takes whatever has gathered,
+writes it in one transaction (usage, log entry, signed receipt) and wakes the requests after the
+commit, so the price of one `fsync` is shared by all that wait for it. Nothing is answered to its
+end, and no receipt is shown, before that commit.
+
+When a commit fails, everything in it is refused, and for a moment every new request as well:
+a gateway that cannot record must not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from services.errors import ConsoleError, Unavailable
+from services.gateway.outcome import Outcome
+from services.gateway.parts import Parts
+from services.gateway.recording import prices_of, write_batch
+
+log = logging.getLogger(__name__)
+
+BATCH = 256
+MAX_WAITING = 4096
+"""Outcomes that may wait; beyond that requests are refused before the engine is asked."""
+
+GATHER_S = 0.002
+"""How long a commit waits for company when the one before it had some: most of its cost is its own."""
+
+DRAIN_S = 0.5
+"""How often the audit outbox of all processes is put in sequence."""
+
+CHECKPOINT_S = 60.0
+"""How often the log's head is signed, if anything was added."""
+
+PAUSE_AFTER_FAILURE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of an outcome.
+
+    Attributes:
+        cost_micro: Price of the request, micro-units.
+        audit_seq: Its place in the log.
+    """
+
+    cost_micro: int
+    audit_seq: int
+
+
+@dataclass(slots=True)
+class _Waiting:
+    outcome: Outcome
+    future: asyncio.Future[Recorded]
+
+
+class Writer:
+    """Takes outcomes from the event loop, commits them in its thread.
+
+    Args:
+        parts: The domains whose rows it writes.
+        on_batch: Is told the size and the seconds of each commit.
+    """
+
+    def __init__(self, parts: Parts, on_batch: Callable[[int, float], None]) -> None:
+        self._parts = parts
+        self._on_batch = on_batch
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name="gateway-writer", daemon=True)
+        self._failed_at = -PAUSE_AFTER_FAILURE_S
+        self._drained_at = self._signed_at = 0.0
+        self._is_log_failing = False
+        self._is_failing = False
+        self._has_company = False
+
+    def start(self) -> None:
+        """Begin to write; needs a running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Write what waits, then stop."""
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    @property
+    def waiting(self) -> int:
+        """Outcomes that wait for their commit."""
+        return self._queue.qsize()
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the thread runs and its latest commit did not fail."""
+        return self._thread.is_alive() and not self._is_failing
+
+    def check(self) -> None:
+        """Refuse early what could not be recorded.
+
+        Raises:
+            Unavailable: The latest commit failed a moment ago, or too many outcomes wait.
+        """
+        if not self._thread.is_alive():
+            raise Unavailable("the audit writer has stopped; the gateway must be restarted")
+        if time.monotonic() - self._failed_at < PAUSE_AFTER_FAILURE_S:
+            raise Unavailable("the answer could not be recorded; nothing is answered until it can")
+        if self._queue.qsize() >= MAX_WAITING:
+            raise Unavailable(f"{MAX_WAITING} answers wait to be recorded; try again")
+
+    async def record(self, outcome: Outcome) -> Recorded:
+        """Make one outcome durable.
+
+        A caller that is cancelled meanwhile does not undo it.
+
+        Raises:
+            Unavailable: It could not be recorded; nothing of it was.
+        """
+        assert self._loop is not None, "the writer was not started"
+        future: asyncio.Future[Recorded] = self._loop.create_future()
+        # Looked at once more here, so that a failure nobody waits for is no warning.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._queue.put(_Waiting(outcome, future))
+        return await asyncio.shield(future)
+
+    def _run(self) -> None:
+        is_open = True
+        while is_open:
+            batch, is_open = self._next_batch()
+            if batch:
+                self._commit(batch)
+            if not batch or time.monotonic() - self._drained_at > DRAIN_S:
+                self._drain()
+
+    def _next_batch(self) -> tuple[list[_Waiting], bool]:
+        """What has gathered, after waiting for the first; and whether more may come."""
+        batch: list[_Waiting] = []
+        try:
+            found = self._queue.get(timeout=DRAIN_S)
+            if self._has_company:
+                time.sleep(GATHER_S)
+            while found is not None:
+                batch.append(found)
+                if len(batch) == BATCH:
+                    return batch, True
+                found = self._queue.get_nowait()
+        except queue.Empty:
+            return batch, True
+        return batch, False
+
+    def _commit(self, batch: Sequence[_Waiting]) -> None:
+        began = time.monotonic()
+        self._has_company = len(batch) > 1
+        try:
+            outcomes = [waiting.outcome for waiting in batch]
+            prices = prices_of(self._parts, outcomes)
+            with self._parts.db.write() as session:
+                written = write_batch(self._parts, session, outcomes, prices)
+        except (ConsoleError, SQLAlchemyError, OSError) as error:
+            self._fail(batch, error)
+        except Exception as error:
+            # A bug must not leave requests waiting for ever; it is logged with its place.
+            log.exception("a batch of %d outcomes could not be recorded", len(batch))
+            self._fail(batch, error)
+        else:
+            self._is_failing = False
+            self._on_batch(len(batch), time.monotonic() - began)
+            recorded = [Recorded(cost, seq) for cost, seq in written]
+            self._wake(lambda: _resolve(batch, recorded))
+
+    def _fail(self, batch: Sequence[_Waiting], error: Exception) -> None:
+        if not self._is_failing:
+            log.error("answers cannot be recorded: %s", error)
+        self._failed_at, self._is_failing = time.monotonic(), True
+        reason = str(error) if isinstance(error, ConsoleError) else "the database refused it"
+        self._wake(lambda: _reject(batch, f"the answer could not be recorded: {reason}"))
+
+    def _wake(self, resolve: Callable[[], None]) -> None:
+        assert self._loop is not None, "the writer was not started"
+        self._loop.call_soon_threadsafe(resolve)
+
+    def _drain(self) -> None:
+        """Put the events of all processes into the log, and sign its head now and then."""
+        self._drained_at = time.monotonic()
+        try:
+            self._parts.audit.sequence()
+            if self._drained_at - self._signed_at > CHECKPOINT_S:
+                self._parts.audit.checkpoint()
+                self._signed_at = self._drained_at
+        except (ConsoleError, SQLAlchemyError, OSError) as error:
+            if not self._is_log_failing:
+                log.error("the audit log cannot be kept: %s", error)
+            self._is_log_failing = True
+        else:
+            self._is_log_failing = False
+
+
+def _resolve(batch: Sequence[_Waiting], recorded: Sequence[Recorded]) -> None:
+    for waiting, result in zip(batch, recorded, strict=True):
+        if not waiting.future.done():
+            waiting.future.set_result(result)
+
+
+def _reject(batch: Sequence[_Waiting], message: str) -> None:
+    for waiting in batch:
+        if not waiting.future.done():
+            waiting.future.set_exception(Unavailable(message))

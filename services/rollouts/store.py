@@ -1,0 +1,163 @@
+"""Tables and queries of rollouts: a rollout row never changes, its steps are only added to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from hashlib import sha256
+
+from sqlalchemy import ForeignKey, Index, Select, exists, func, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from services.db import Base
+from services.rollouts.models import Rollout, RolloutState, Step
+
+_ENDED = [state.value for state in RolloutState if not state.is_open]
+
+
+class RolloutRow(Base):
+    """What a rollout is; fixed at its start."""
+
+    __tablename__ = "rollouts"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    alias: Mapped[str]
+    stable: Mapped[str | None]
+    candidate: Mapped[str]
+    salt: Mapped[str]
+    started_at: Mapped[datetime]
+
+    __table_args__ = (Index(None, "tenant_id", "alias", "started_at"),)
+
+
+class StepRow(Base):
+    """One step; the latest one is the state."""
+
+    __tablename__ = "rollout_steps"
+
+    rollout_id: Mapped[str] = mapped_column(ForeignKey(RolloutRow.id), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    state: Mapped[str]
+    percent: Mapped[int]
+    reason: Mapped[str]
+    actor_id: Mapped[str]
+    actor_name: Mapped[str]
+    at: Mapped[datetime]
+
+
+def lock_alias(session: Session, tenant_id: str, alias: str) -> None:
+    """Let one transaction at a time change the rollouts of one alias.
+
+    SQLite admits one writer anyway; PostgreSQL takes an advisory lock until the transaction ends.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        digest = sha256(f"rollout\0{tenant_id}\0{alias}".encode()).digest()
+        key = int.from_bytes(digest[:8], "big", signed=True)
+        session.execute(select(func.pg_advisory_xact_lock(key)))
+
+
+def add(session: Session, rollout: Rollout) -> None:
+    """Write a new, open rollout with its first steps."""
+    session.add(
+        RolloutRow(
+            id=rollout.id,
+            tenant_id=rollout.tenant_id,
+            alias=rollout.alias,
+            stable=rollout.stable,
+            candidate=rollout.candidate,
+            salt=rollout.salt,
+            started_at=rollout.started_at,
+        )
+    )
+    session.flush()
+    for step in rollout.steps:
+        add_step(session, rollout.id, step)
+
+
+def add_step(session: Session, rollout_id: str, step: Step) -> None:
+    """Append one step."""
+    session.add(
+        StepRow(
+            rollout_id=rollout_id,
+            seq=step.seq,
+            state=step.state.value,
+            percent=step.percent,
+            reason=step.reason,
+            actor_id=step.actor_id,
+            actor_name=step.actor_name,
+            at=step.at,
+        )
+    )
+    session.flush()
+
+
+def get(session: Session, rollout_id: str) -> Rollout | None:
+    """One rollout with its steps."""
+    row = session.get(RolloutRow, rollout_id)
+    return None if row is None else _assemble(session, [row])[0]
+
+
+def open_for(session: Session, tenant_id: str, alias: str) -> Rollout | None:
+    """The open rollout of an alias."""
+    row = session.scalar(
+        _open().where(RolloutRow.tenant_id == tenant_id, RolloutRow.alias == alias)
+    )
+    return None if row is None else _assemble(session, [row])[0]
+
+
+def all_open(session: Session) -> list[Rollout]:
+    """The open rollouts of the whole installation."""
+    return _assemble(session, session.scalars(_open()).all())
+
+
+def _open() -> Select[RolloutRow]:
+    ended = exists().where(StepRow.rollout_id == RolloutRow.id, StepRow.state.in_(_ENDED))
+    return select(RolloutRow).where(~ended)
+
+
+def of_tenant(session: Session, tenant_id: str) -> list[Rollout]:
+    """All rollouts of a tenant, newest first."""
+    rows = session.scalars(
+        select(RolloutRow)
+        .where(RolloutRow.tenant_id == tenant_id)
+        .order_by(RolloutRow.started_at.desc(), RolloutRow.id.desc())
+    ).all()
+    return _assemble(session, rows)
+
+
+def _assemble(session: Session, rows: Sequence[RolloutRow]) -> list[Rollout]:
+    if not rows:
+        return []
+    steps: dict[str, list[Step]] = {row.id: [] for row in rows}
+    found = session.scalars(
+        select(StepRow).where(StepRow.rollout_id.in_(steps)).order_by(StepRow.seq)
+    )
+    for step in found:
+        steps[step.rollout_id].append(_step(step))
+    return [_rollout(row, steps[row.id]) for row in rows]
+
+
+def _step(row: StepRow) -> Step:
+    return Step(
+        seq=row.seq,
+        state=RolloutState(row.state),
+        percent=row.percent,
+        reason=row.reason,
+        actor_id=row.actor_id,
+        actor_name=row.actor_name,
+        at=row.at,
+    )
+
+
+def _rollout(row: RolloutRow, steps: Iterable[Step]) -> Rollout:
+    return Rollout(
+        id=row.id,
+        tenant_id=row.tenant_id,
+        alias=row.alias,
+        stable=row.stable,
+        candidate=row.candidate,
+        salt=row.salt,
+        started_at=row.started_at,
+        steps=tuple(steps),
+    )

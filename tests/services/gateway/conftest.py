@@ -1,0 +1,140 @@
+"""A real gateway on loopback, over real services and a fake engine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from services import bootstrap
+from services import settings as configuration
+from services.bootstrap import Services
+from services.db import Database
+from services.gateway.app import GatewayApp, build_app
+from services.tenants.models import Actor, Limits
+from tests.conftest import free_port
+from tests.fakes.engine import FakeEngine
+from tests.services.registry.adapters import BASE_DIGEST, DATASET_SHA256, write_adapter
+
+SYSTEM = Actor.system("test")
+PLENTY = Limits(tps=10**6, rpm=10**6, daily_tokens=10**9)
+HELLO = [{"role": "user", "content": "hello"}]
+
+
+def eventually(holds: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait until something holds; fail if it does not."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.02)
+
+
+@dataclass
+class Edge:
+    """A running gateway with what it stands on."""
+
+    url: str
+    services: Services
+    engine: FakeEngine
+    folder: Path
+    app: GatewayApp | None = None
+    http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=60))
+
+    def key(self, tenant_id: str, limits: Limits = PLENTY) -> str:
+        """A key of a tenant, which is made if it is not there; usable at once."""
+        if tenant_id not in {tenant.id for tenant in self.services.tenants.list(SYSTEM)}:
+            self.services.tenants.create(SYSTEM, tenant_id, limits=limits, tenant_id=tenant_id)
+        key = self.services.tenants.create_key(SYSTEM, tenant_id, "test").key
+        eventually(lambda: self.get("/v1/whoami", key).status_code == 200)
+        return key
+
+    def adapter(self, tenant_id: str, seed: int, alias: str | None = None) -> str:
+        """A registered adapter."""
+        alias = alias or tenant_id
+        source = write_adapter(self.folder / f"{tenant_id}-{alias}-{seed}", seed=seed)
+        return self.services.registry.register(
+            SYSTEM,
+            tenant_id,
+            alias=alias,
+            folder=source,
+            base_model="fake-base",
+            base_digest=BASE_DIGEST,
+            run_id=f"run-{tenant_id}-{alias}-{seed}",
+            dataset_sha256=DATASET_SHA256,
+            metrics={},
+        ).name
+
+    def get(self, path: str, key: str | None = None) -> httpx.Response:
+        return self.http.get(self.url + path, headers=bearer(key))
+
+    def chat(self, key: str | None, said: str = "hello", **fields: Any) -> httpx.Response:
+        headers = bearer(key) | fields.pop("headers", {})
+        body = {"messages": [{"role": "user", "content": said}], **fields}
+        return self.http.post(f"{self.url}/v1/chat/completions", json=body, headers=headers)
+
+    def actions(self) -> list[str]:
+        """The actions of the log, oldest first."""
+        return [entry.action for entry in self.services.audit.entries(SYSTEM, None, limit=5000)]
+
+
+def bearer(key: str | None) -> dict[str, str]:
+    return {} if key is None else {"authorization": f"Bearer {key}"}
+
+
+def environment(home: Path, engine_url: str, database_url: str, port: int) -> dict[str, str]:
+    """The variables of one installation."""
+    return {
+        "PARAM_HOME": str(home),
+        "PARAM_ENGINE_URL": engine_url,
+        "PARAM_DATABASE_URL": database_url,
+        "PARAM_GATEWAY_PORT": str(port),
+        # Nobody listens there: the gateway must not need MLflow.
+        "PARAM_MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+    }
+
+
+@contextmanager
+def served(app: GatewayApp, port: int) -> Iterator[uvicorn.Server]:
+    """The application behind a real server, in a thread."""
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=port, log_level="warning", lifespan="on",
+        timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, name="gateway")
+    thread.start()
+    try:
+        eventually(lambda: server.started or not thread.is_alive())
+        assert server.started, "the gateway did not start"
+        yield server
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive(), "the gateway did not stop"
+
+
+@pytest.fixture
+def engine() -> Iterator[FakeEngine]:
+    with FakeEngine() as fake:
+        yield fake
+
+
+@pytest.fixture
+def edge(database: Database, engine: FakeEngine, tmp_path: Path) -> Iterator[Edge]:
+    port = free_port()
+    url = database.url.render_as_string(hide_password=False)
+    variables = environment(tmp_path / "home", engine.url, url, port)
+    services = bootstrap.build(configuration.load(variables, directory=tmp_path))
+    app = build_app(services)
+    made = Edge(f"http://127.0.0.1:{port}", services, engine, tmp_path / "sources", app)
+    with made.http, served(app, port):
+        yield made
+    services.db.close()
