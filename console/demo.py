@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
 from threading import Event, Thread
 from typing import Any
@@ -107,15 +108,17 @@ def run_demo(settings: Settings, report: Report) -> DemoResult:
 def _with_own_processes(settings: Settings, report: Report) -> DemoResult:
     settings = _on_free_ports(settings)
     request, ready = StopRequest(), Event()
-    results: list[DemoResult] = []
+    walked: Future[DemoResult] = Future()
     request.listen()
 
     def walk() -> None:
         try:
             while not ready.wait(POLL_S):
                 if request.stop.is_set():
-                    return
-            results.append(_Loop(settings, report, stop=request.stop).run())
+                    raise Unavailable("the demo was stopped before it began")
+            walked.set_result(_Loop(settings, report, stop=request.stop).run())
+        except BaseException as error:  # whatever it is, it is raised again in the main thread
+            walked.set_exception(error)
         finally:
             request.stop.set()
 
@@ -131,9 +134,7 @@ def _with_own_processes(settings: Settings, report: Report) -> DemoResult:
         finally:
             request.stop.set()
             thread.join()
-    if not results:
-        raise Unavailable("the demo was stopped before it began")
-    return results[0]
+    return walked.result()
 
 
 def _quiet(_name: str, _happening: Happening, _text: str) -> None:

@@ -85,7 +85,7 @@ class ChatRoute:
 
     async def _admit(self, scope: Scope, exchange: Exchange) -> None:
         headers = dict(scope["headers"])
-        actor, tenant = self._directory.caller(headers.get(b"authorization"))
+        actor, tenant = await self._directory.caller(headers.get(b"authorization"))
         exchange.is_from(actor, tenant)
         body = await read_body(headers, exchange.receive)
         exchange.is_received(body)

@@ -55,7 +55,7 @@ def build_endpoints(running: Callable[[], Gateway]) -> FastAPI:
 @_router.get("/v1/models")
 async def models(request: Request) -> Response:
     """The tenant's aliases and adapters, as OpenAI lists models."""
-    gateway, (_actor, tenant) = _gateway(request), _caller(request)
+    gateway, (_actor, tenant) = _gateway(request), await _caller(request)
     adapters = await asyncio.to_thread(gateway.parts.registry.list, SYSTEM, tenant.id)
     base = gateway.directory.snapshot().base
     aliases = [
@@ -80,7 +80,7 @@ async def models(request: Request) -> Response:
 @_router.get("/v1/whoami")
 async def whoami(request: Request) -> Response:
     """Which tenant a key belongs to, and what its aliases mean now."""
-    gateway, (actor, tenant) = _gateway(request), _caller(request)
+    gateway, (actor, tenant) = _gateway(request), await _caller(request)
     base = gateway.directory.snapshot().base
     aliases = [
         {
@@ -108,7 +108,7 @@ async def whoami(request: Request) -> Response:
 @_router.get("/v1/receipts/{receipt_id}")
 async def receipt(request: Request, receipt_id: str) -> Response:
     """One receipt of the key's tenant; its salt only for the key that had asked."""
-    gateway, (actor, _tenant) = _gateway(request), _caller(request)
+    gateway, (actor, _tenant) = _gateway(request), await _caller(request)
     found = await asyncio.to_thread(gateway.parts.receipts.get, actor, receipt_id)
     return _json(found.document())
 
@@ -174,10 +174,10 @@ def _gateway(request: Request) -> Gateway:
     return running()
 
 
-def _caller(request: Request) -> tuple[Actor, Tenant]:
+async def _caller(request: Request) -> tuple[Actor, Tenant]:
     header = request.headers.get("authorization")
     raw = None if header is None else header.encode("latin-1")
-    return _gateway(request).directory.caller(raw)
+    return await _gateway(request).directory.caller(raw)
 
 
 def _model(name: str, tenant: Tenant, created: int) -> dict[str, Any]:

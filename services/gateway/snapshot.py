@@ -8,6 +8,7 @@ waits for the database and none sees half of a change. A snapshot that could not
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 
 REFRESH_S = 0.5
 STALE_AFTER_S = 10.0
+RENEWAL_PATIENCE_S = 4 * REFRESH_S
 SYSTEM = Actor.system("gateway")
 _NOBODY = "expected a valid API key, found one that is unknown or revoked"
 
@@ -78,6 +80,7 @@ class Directory:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gateway-directory")
         self._snapshot = self._read()
         self._task: asyncio.Task[None] | None = None
+        self._swapped = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None
 
     def start(self) -> None:
@@ -107,10 +110,12 @@ class Directory:
         """Whether the view is young enough to be trusted."""
         return time.monotonic() - self._snapshot.read_at <= STALE_AFTER_S
 
-    def caller(self, authorization: bytes | None) -> tuple[Actor, Tenant]:
+    async def caller(self, authorization: bytes | None) -> tuple[Actor, Tenant]:
         """Who sends this Authorization header.
 
         The key is looked up by its hash, so the time of the look-up tells nothing about any key.
+        An unknown one waits for the next snapshot: it may have been created a moment ago, and
+        whoever guesses keys is slowed down.
 
         Raises:
             NotSignedIn: No header, another scheme, or a key that is unknown or revoked.
@@ -120,8 +125,19 @@ class Directory:
         digest = sha256(authorization[7:].strip()).hexdigest()
         found = self.snapshot().callers.get(digest)
         if found is None:
+            await self._renewed()
+            found = self.snapshot().callers.get(digest)
+        if found is None:
             raise NotSignedIn(_NOBODY)
         return found
+
+    async def _renewed(self) -> None:
+        """Wait until the snapshot was read after this call, but not for long."""
+        asked_at = time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RENEWAL_PATIENCE_S):
+                while self._snapshot.read_at < asked_at:
+                    await self._swapped.wait()
 
     def aliases(self, tenant_id: str) -> list[Route]:
         """The tenant's aliases, by name."""
@@ -223,6 +239,8 @@ class Directory:
             is_failing = False
             changed = fresh.routes != self._snapshot.routes
             self._snapshot = fresh
+            self._swapped.set()
+            self._swapped = asyncio.Event()
             if changed:
                 self.on_change()
 

@@ -197,6 +197,13 @@ def test_a_receipt_names_the_adapter_its_digest_and_the_arm(edge: Edge) -> None:
     assert answer.json()["model"] == candidate
 
 
+def test_a_key_works_from_the_moment_it_is_shown(edge: Edge) -> None:
+    edge.key("legal")
+    for number in range(3):
+        issued = edge.services.tenants.create_key(SYSTEM, "legal", f"fresh {number}")
+        assert edge.chat(issued.key).status_code == 200
+
+
 def test_a_key_revoked_stops_working_without_a_restart(edge: Edge) -> None:
     key = edge.key("legal")
     assert edge.chat(key).status_code == 200
