@@ -57,6 +57,11 @@ ROWS: tuple[Row, ...] = (
     Row("review.py", "nav.review", "nav.section_pairs", "rate_review", _P.REVIEW),
     Row("pairs.py", "nav.pairs", "nav.section_pairs", "compare_arrows", _P.READ_PAIRS),
     Row("train.py", "nav.train", "nav.section_models", "model_training", _P.READ_MODELS),
+    Row("evaluate.py", "nav.evaluate", "nav.section_models", "balance", _P.READ_MODELS),
+    Row("rollouts.py", "nav.rollouts", "nav.section_models", "call_split", _P.READ_MODELS),
+    Row("cost.py", "nav.cost", "nav.section_trust", "payments", _P.READ_COST),
+    Row("audit.py", "nav.audit", "nav.section_trust", "history", _P.READ_AUDIT),
+    Row("verify.py", "nav.verify", "nav.section_trust", "verified_user", public=True),
     Row("tenants.py", "nav.tenants", "nav.section_admin", "apartment", _P.READ_TENANT),
     Row("users.py", "nav.users", "nav.section_admin", "group", _P.MANAGE_USERS),
 )

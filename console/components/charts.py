@@ -1,0 +1,58 @@
+"""One look for every Plotly chart, light and dark.
+
+Streamlit's own Plotly theme already takes fonts and colours from `config.toml`; this adds the
+calm: no frame, few lines, the legend above, one hover box for all lines.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import plotly.graph_objects as go
+import streamlit as st
+
+HEIGHT_PX = 300
+
+
+def draw(figure: go.Figure, *, key: str, height_px: int = HEIGHT_PX) -> None:
+    """Draw one chart over the full width.
+
+    Args:
+        key: Unique on the page: keeps zoom and hidden lines over reruns.
+    """
+    figure.update_layout(
+        height=height_px,
+        margin={"l": 8, "r": 8, "t": 28, "b": 8},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None},
+        hovermode="x unified",
+        bargap=0.35,
+    )
+    figure.update_xaxes(showgrid=False, zeroline=False)
+    figure.update_yaxes(zeroline=False, rangemode="normal")
+    st.plotly_chart(figure, key=key, config={"displayModeBar": False, "scrollZoom": False})
+
+
+def line(
+    series: dict[str, tuple[list[Any], list[float]]], *, x_title: str, y_title: str
+) -> go.Figure:
+    """Lines over one axis.
+
+    Args:
+        series: Name of each line, its x values and its y values (of equal length).
+    """
+    figure = go.Figure(
+        [go.Scatter(x=x, y=y, name=name, mode="lines") for name, (x, y) in series.items()]
+    )
+    return figure.update_layout(
+        xaxis_title=x_title, yaxis_title=y_title, showlegend=len(series) > 1
+    )
+
+
+def bars(series: dict[str, tuple[list[Any], list[float]]], *, y_title: str) -> go.Figure:
+    """Bars side by side, or stacked where there are several series.
+
+    Args:
+        series: Name of each series, its categories and its values (of equal length).
+    """
+    figure = go.Figure([go.Bar(x=x, y=y, name=name) for name, (x, y) in series.items()])
+    return figure.update_layout(barmode="stack", yaxis_title=y_title, showlegend=len(series) > 1)

@@ -1,0 +1,30 @@
+"""Tables as CSV files that a spreadsheet program opens safely."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+_BEGINS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def csv_of(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """A CSV file in UTF-8 with a byte order mark, which spreadsheet programs ask for.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe before it: the text may
+    come from a stranger. Numbers stay numbers.
+
+    Source: OWASP, CSV Injection.
+    """
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(header)
+    writer.writerows([_safe(cell) for cell in row] for row in rows)
+    return out.getvalue().encode("utf-8-sig")
+
+
+def _safe(cell: object) -> object:
+    if isinstance(cell, str) and cell.lstrip(" ").startswith(_BEGINS_A_FORMULA):
+        return f"'{cell}"
+    return "" if cell is None else cell

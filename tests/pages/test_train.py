@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from services.bootstrap import Services
+from services.jobs.models import JobStatus
+from services.tenants.models import Actor
+from tests.pages import seeds
+from tests.pages.conftest import OpenPage, texts
+
+
+@pytest.fixture(autouse=True)
+def _base_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARAM_BASE_MODEL", str(seeds.base_model(tmp_path / "base")))
+
+
+def test_an_annotator_is_refused_by_address(open_page: OpenPage) -> None:
+    page = open_page("train", actor="annotator")
+    assert "You may not do this" in page.error[0].value
+    assert not page.title
+
+
+def test_runs_of_another_tenant_are_not_seen(open_page: OpenPage, services: Services) -> None:
+    foreign = seeds.run(services, "globex")
+    page = open_page("train")
+    assert "No runs yet" in texts(page)
+    page.query_params["run"] = foreign.id
+    page.run()
+    assert foreign.id not in texts(page)
+    assert not page.dataframe
+
+
+def test_without_approved_pairs_nothing_can_be_started(open_page: OpenPage) -> None:
+    page = open_page("train")
+    assert page.button(key="train.start").disabled
+    assert "No pair is approved yet" in texts(page)
+
+
+def test_a_manager_watches_but_starts_and_stops_nothing(
+    open_page: OpenPage, services: Services
+) -> None:
+    seeds.run(services)
+    page = open_page("train", actor="manager")
+    assert page.subheader[0].value == "acme"
+    assert not _buttons(page) & {"train.start", "train.stop", "train.resume"}
+
+
+def test_starting_freezes_the_pairs_and_queues_what_the_form_says(
+    open_page: OpenPage, services: Services, actor_of: Callable[[str], Actor]
+) -> None:
+    seeds.pairs(services)
+    page = open_page("train")
+    page.text_input(key="train.alias").set_value("support")
+    page.number_input(key="train.quick.beta").set_value(0.3)
+    page.number_input(key="train.quick.max_steps").set_value(12)
+    page.selectbox(key="train.quick.loss_type").set_value("ipo")
+    page.button(key="train.start").click().run()
+    assert not page.exception
+    [run] = services.training.list(actor_of("engineer"), "acme")
+    assert run.spec.alias == "support"
+    assert (run.spec.beta, run.spec.max_steps, run.spec.loss_type) == (0.3, 12, "ipo")
+    assert (
+        run.dataset_sha256 == services.preferences.datasets(actor_of("engineer"), "acme")[0].sha256
+    )
+    assert "is queued" in texts(page)
+    assert "It waits for a worker" in texts(page)
+
+
+def test_passes_win_over_the_steps_of_the_preset(
+    open_page: OpenPage, services: Services, actor_of: Callable[[str], Actor]
+) -> None:
+    frozen = seeds.dataset(services)
+    page = open_page("train")
+    page.selectbox(key="train.dataset").set_value(frozen.id)
+    page.button_group(key="train.quick.measure").set_value("epochs").run()
+    page.number_input(key="train.quick.epochs").set_value(3.0)
+    page.button(key="train.start").click().run()
+    [run] = services.training.list(actor_of("engineer"), "acme")
+    assert (run.spec.max_steps, run.spec.epochs) == (None, 3.0)
+    assert run.spec.dataset_id == frozen.id
+
+
+def test_a_wrong_number_is_refused_before_pairs_are_frozen(
+    open_page: OpenPage, services: Services, actor_of: Callable[[str], Actor]
+) -> None:
+    seeds.pairs(services)
+    page = open_page("train")
+    page.number_input(key="train.quick.lora_r").set_value(999)
+    page.button(key="train.start").click().run()
+    assert "expected a whole number from 1 to 256" in page.error[0].value
+    assert services.training.list(actor_of("engineer"), "acme") == []
+    assert services.preferences.datasets(actor_of("engineer"), "acme") == []
+
+
+def test_a_run_in_line_says_what_is_before_it(open_page: OpenPage, services: Services) -> None:
+    first, second = seeds.run(services), seeds.run(services, seed=2)
+    seeds.job_is(services, first.job.id, JobStatus.RUNNING, message="training", progress=0.3)
+    page = open_page("train")
+    assert "one other job of this tenant is before it" in page.info[0].value
+    assert page.button(key="train.stop").label == "Stop"
+    page.button(key="train.stop").click().run()
+    stopped = services.training.get(seeds.SYSTEM, second.id)
+    assert stopped.job.status is JobStatus.STOPPED
+
+
+def test_a_running_one_shows_its_curves_and_the_time_left(
+    open_page: OpenPage, services: Services
+) -> None:
+    run = seeds.run(services)
+    seeds.curve(services, run, 25)
+    seeds.job_is(services, run.job.id, JobStatus.RUNNING, message="step 25 of 40", progress=0.6)
+    page = open_page("train")
+    read = texts(page)
+    assert "25 / 40" in read
+    assert "Reward margin" in read
+    assert "12 pairs to train on" in read
+    assert len(page.get("plotly_chart")) == 3
+    assert "Step 25 of 40 · about 39 s left" in page.get("progress")[0].proto.text
+
+
+def test_a_failed_one_shows_its_sentence_and_can_be_resumed(
+    open_page: OpenPage, services: Services
+) -> None:
+    run = seeds.run(services)
+    sentence = "dataset x: expected at least 2 pairs, found 1"
+    seeds.job_is(services, run.job.id, JobStatus.FAILED, error=sentence)
+    page = open_page("train")
+    assert sentence in [code.value for code in page.code]
+    page.button(key="train.resume").click().run()
+    assert services.training.get(seeds.SYSTEM, run.id).job.status is JobStatus.QUEUED
+    assert "goes on from its last saved step" in texts(page)
+
+
+def test_a_finished_one_names_its_adapter_and_leads_to_the_evaluation(
+    open_page: OpenPage, services: Services
+) -> None:
+    run, made = seeds.run(services), seeds.adapter(services)
+    seeds.job_is(services, run.job.id, JobStatus.SUCCEEDED, progress=1.0)
+    services.training.record_outcome(
+        seeds.SYSTEM, run.id, result={"outcome": "succeeded"}, adapter=made.name
+    )
+    page = open_page("train", language="tr")
+    assert made.name in [code.value for code in page.code]
+    assert "Tamamlandı" in texts(page)
+    assert not _buttons(page) & {"train.stop", "train.resume"}
+
+
+def test_the_address_chooses_the_run(open_page: OpenPage, services: Services) -> None:
+    first = seeds.run(services)
+    seeds.run(services, seed=2)
+    page = open_page("train")
+    page.query_params["run"] = first.id
+    page.run()
+    facts = [table.value for table in page.dataframe][-1]
+    assert first.id in set(facts["value"])
+
+
+def _buttons(page: AppTest) -> set[str]:
+    return {button.key for button in page.button if button.key}
