@@ -112,12 +112,14 @@ def desk() -> None:
         queue = wiring.review_queue()
         card = queue.next_card(actor, tenant_id)
         done = queue.progress(actor, tenant_id)
-        if done.total:
-            progress(done)
+        above = st.container()
         if card is None:
             finished(done)
         else:
             on_card(card)
+        if done.total:
+            with above:  # last: whoever sees the count rise has the next card's keys
+                progress(done)
 
 
 heading.draw(t("nav.review"), t("review.caption"))

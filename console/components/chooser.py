@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-HEADER_PX = ROW_PX = 35
+ROW_PX = 35
 
 
 def one(
@@ -41,7 +41,7 @@ def one(
         selection_default={"selection": {"rows": [start]}},
         # A new row on top, or another address, begins a new choice: none is moved along by place.
         key=f"{key}.{ids[0]}.{len(ids)}.{asked}",
-        height=min(HEADER_PX + ROW_PX * len(ids), height_px),
+        height="content" if ROW_PX * (len(ids) + 1) <= height_px else height_px,
     )
     chosen = event["selection"]["rows"]
     return ids[chosen[0]] if chosen and chosen[0] < len(ids) else ids[start]

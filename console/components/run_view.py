@@ -88,12 +88,12 @@ def _curve(name: str, points: Sequence[Point]) -> go.Figure:
     figure = go.Figure(
         [
             go.Scatter(
-                x=steps, y=values, mode="lines", name=t("train.each_step"), opacity=0.3,
-                line={"width": 1},
-            ),
-            go.Scatter(
                 x=steps, y=smoothed(values, SMOOTH_STEPS), mode="lines",
                 name=t("train.mean_of", count=SMOOTH_STEPS), line={"width": 2.5},
+            ),
+            go.Scatter(
+                x=steps, y=values, mode="lines", name=t("train.each_step"), opacity=0.45,
+                line={"width": 1},
             ),
         ]
     )  # fmt: skip

@@ -14,6 +14,9 @@ from console.i18n import number, percent, t
 from services.evaluation.gate import gate
 from services.evaluation.models import Evaluation, PairScore, Summary, Verdict
 
+GREY = "rgba(128, 136, 132, 0.7)"
+"""Lines that must be seen on light and dark alike."""
+
 Colour = Literal["green", "red", "blue", "gray"]
 _LOOKS: dict[Verdict, tuple[Colour, str]] = {
     Verdict.BETTER: ("green", "trending_up"),
@@ -111,7 +114,7 @@ def forest(rows: Sequence[tuple[str, Summary]], *, key: str) -> None:
             hovertemplate="%{y}: %{x:+.1f}<extra></extra>",
         )
     )  # fmt: skip
-    figure.add_vline(x=0, line_width=1.5, line_dash="dot", opacity=0.6)
+    figure.add_vline(x=0, line_width=1.5, line_dash="dot", line_color=GREY)
     figure.update_layout(xaxis_title=t("verdict.difference_axis"), hovermode="closest")
     figure.update_yaxes(autorange="reversed", showgrid=False, automargin=True)
     charts.draw(figure, key=key, height_px=110 + 46 * len(rows))
@@ -142,10 +145,10 @@ def margins(scores: Sequence[PairScore], *, key: str) -> None:
     low, high = min(ends, default=-1.0), max(ends, default=1.0)
     figure.add_scatter(
         x=[low, high], y=[low, high], mode="lines", name=t("verdict.no_change"),
-        line={"dash": "dot", "width": 1}, hoverinfo="skip",
+        line={"dash": "dot", "width": 1, "color": GREY}, hoverinfo="skip",
     )  # fmt: skip
-    figure.add_vline(x=0, line_width=1, opacity=0.3)
-    figure.add_hline(y=0, line_width=1, opacity=0.3)
+    figure.add_vline(x=0, line_width=1, line_color=GREY)
+    figure.add_hline(y=0, line_width=1, line_color=GREY)
     figure.update_layout(
         xaxis_title=t("verdict.base_margin"), yaxis_title=t("verdict.adapter_margin")
     )

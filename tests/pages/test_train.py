@@ -145,7 +145,7 @@ def test_a_finished_one_names_its_adapter_and_leads_to_the_evaluation(
     )
     page = open_page("train", language="tr")
     assert made.name in [code.value for code in page.code]
-    assert "Tamamlandı" in texts(page)
+    assert "Bitti" in texts(page)
     assert not _buttons(page) & {"train.stop", "train.resume"}
 
 
