@@ -102,13 +102,15 @@ def wrap_linears(
         The layers that adapters may change, by name.
     """
     layers: dict[str, MultiLoraLinear] = {}
-    for name, module in list(model.named_modules()):
-        if isinstance(module, nn.Linear):
-            parent, _, child = name.rpartition(".")
-            wrapped = MultiLoraLinear(module, name, plan)
-            setattr(model.get_submodule(parent), child, wrapped)
-            if module is not output:
-                layers[name] = wrapped
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    for name in names:  # one at a time: each old layer's memory is free before the next is made
+        module = model.get_submodule(name)
+        assert isinstance(module, nn.Linear)
+        parent, _, child = name.rpartition(".")
+        wrapped = MultiLoraLinear(module, name, plan)
+        setattr(model.get_submodule(parent), child, wrapped)
+        if module is not output:
+            layers[name] = wrapped
     return layers
 
 

@@ -15,6 +15,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from services.errors import InvalidInput, WrongConfiguration
 from services.inference.engine.lora import Adapter, Plan, Span, wrap_linears
+from services.inference.engine.packed import give_back_memory
 from services.inference.engine.rows import ATTENTION, Row, RowsCache, rows_attention
 
 CHECK_TOKENS = 12
@@ -62,6 +63,7 @@ class LanguageModel:
         output = self._model.get_output_embeddings()
         self.layers = wrap_linears(self._model, self._plan, output=output)
         self._check_against(reference, path)
+        give_back_memory()
 
     def run(
         self,

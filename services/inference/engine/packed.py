@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 
 import torch
@@ -37,3 +38,14 @@ def projection(weight: Tensor, bias: Tensor | None) -> Project:
         return y
 
     return project
+
+
+def give_back_memory() -> None:
+    """Hand what the packing left unused back to the system.
+
+    glibc keeps freed blocks of this size: 400 MB after loading the 135M base. Other C libraries
+    have no such function and return them on their own.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
