@@ -1,60 +1,33 @@
-"""Supervises the process that trains: start it or find it, show its progress, take in its result.
+"""Runs DPO jobs: a child process trains, this side shows its progress and takes in its result.
 
-The handler may be called again for a run at any time: after this worker was killed, after the
-child was killed, after both were. It looks first, and acts on what it finds:
-
-| the run's lock | `result.json` | what is done |
-| --- | --- | --- |
-| held | any | a child lives: attend it, whoever started it |
-| free | there | it has ended: take in what it reported |
-| free | not there | start a child; it goes on from the last whole checkpoint, if one is there |
-
-Whoever starts a child holds the lock already and hands the open file on, so there is no moment
-in which two children could start.
+How the child is started once and found again is `services.jobs.children`'s; what it does is
+`services.training.dpo`'s.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from typing import Any, TextIO
+from typing import Any
 
-import psutil
-
-from services.errors import ConsoleError
+from services.errors import DigestMismatch
+from services.jobs.children import Child, ChildFailed
 from services.jobs.claims import WORKER
 from services.jobs.worker import JobContext, JobPutBack, JobStopped, JobTaken
-from services.training.folder import RunFolder
+from services.training.folder import RunFolder, file_sha256
 from services.training.models import Run
 from services.training.service import Training
 from services.training.tracking import Tracker
 
-POLL_S = 0.5
-GRACE_S = 60.0
-"""From the order to stop until a child that does not obey is killed, seconds."""
-MAX_RESTARTS = 2
-"""How often one worker starts a child again that died without a word."""
-
-log = logging.getLogger("param.training")
-
-
-class TrainingFailed(ConsoleError):
-    """The run's process reported a failure, or died without a word."""
-
-    code = "training_failed"
+CHILD = "services.training.dpo"
 
 
 def dpo_handler(context: JobContext) -> None:
     """Run, or go on with, the DPO run that a job names.
 
     Raises:
-        TrainingFailed: The run failed; the message is the child's own sentence.
+        ChildFailed: The run failed; the message is the child's own sentence.
+        DigestMismatch: Base model or dataset are no longer those of the launch.
         JobStopped: A person asked for a stop, and the checkpoint is saved.
         JobPutBack: This worker is leaving, and the checkpoint is saved.
         JobTaken: Another worker holds the job.
@@ -75,9 +48,6 @@ class _Supervisor:
         self._run = run
         self._folder: RunFolder = training.folder(run)
         self._base = training.base(run.spec)
-        self._child: subprocess.Popen[bytes] | None = None
-        self._restarts = -1
-        self._told_at: float | None = None
 
     def supervise(self) -> None:
         """Bring the run to an end, whatever state it is found in."""
@@ -86,9 +56,10 @@ class _Supervisor:
         tracker = Tracker(
             settings.mlflow_tracking_uri, settings.home / "mlartifacts", self._run, self._folder
         )
+        child = Child(self._context, self._folder, CHILD, prepare=self._prepare, show=self._show)
         outcome: str | None = "failed"
         try:
-            result = self._result_of_child()
+            result = child.result()
             outcome = str(result["outcome"])
             if outcome == "stopped" and self._context.shutting_down:
                 outcome = None  # it goes on with another worker
@@ -102,45 +73,23 @@ class _Supervisor:
             tracker.end(outcome)
         self._take_in(result, tracker)
 
-    def _result_of_child(self) -> dict[str, Any]:
-        """Attend or start children until one has written its result."""
-        while True:
-            lock = self._folder.lock()
-            if lock is None:
-                self._attend()
-                continue
-            with lock:
-                result = self._folder.read("result.json")
-                if result is not None:
-                    return result
-                self._context.check()
-                self._start(lock)
-
-    def _start(self, lock: TextIO) -> None:
-        self._restarts += 1
-        if self._restarts > MAX_RESTARTS:
-            raise TrainingFailed(
-                f"the training process ended {self._restarts} times without a word"
-                f"{self._last_exit()}; too little memory is the usual cause"
-            )
-        self._folder.remove("child.json")
+    def _prepare(self) -> None:
         self._folder.write("spec.json", self._order())
-        self._told_at = None
-        command = [sys.executable, "-m", "services.training.dpo", str(self._folder.path)]
-        with self._folder.log.open("ab") as output:
-            self._child = subprocess.Popen(
-                [*command, "--lock-fd", str(lock.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                pass_fds=[lock.fileno()],
-                start_new_session=True,
-            )
-        self._folder.write("child.json", {"pid": self._child.pid})
-        log.info("run %s trains in process %d", self._run.id, self._child.pid)
 
     def _order(self) -> dict[str, Any]:
+        """What the child is told; that it is what the run was launched with is proven first."""
         dataset = self._training.dataset(WORKER, self._run.tenant_id, self._run.spec.dataset_id)
+        train = file_sha256(dataset.folder / "train.jsonl")
+        for what, launched, found in (
+            ("base model", self._run.base_digest, self._base.digest),
+            ("dataset", self._run.dataset_sha256, file_sha256(dataset.folder / "manifest.json")),
+            ("train.jsonl", dataset.manifest["files"]["train.jsonl"]["sha256"], train),
+        ):
+            if found != launched:
+                raise DigestMismatch(
+                    f"run {self._run.id}: expected {what} {launched}, found {found}; "
+                    "launch a new run instead"
+                )
         return {
             "run_id": self._run.id,
             "spec": self._run.spec.as_json(),
@@ -151,52 +100,6 @@ class _Supervisor:
             "dataset_sha256": dataset.sha256,
             "threads": self._context.services.settings.torch_threads,
         }
-
-    def _attend(self) -> None:
-        """Show the child's progress until it has ended; pass on the order to stop.
-
-        Raises:
-            JobTaken: The job is another worker's now; the child is left alone.
-        """
-        while self._lives():
-            if self._context.is_taken:
-                raise JobTaken
-            if self._context.should_leave:
-                self._tell_to_stop()
-                time.sleep(POLL_S)
-            else:
-                self._show()
-                self._context.wait(POLL_S)
-        if self._child is not None:
-            self._child.wait()
-
-    def _lives(self) -> bool:
-        if self._child is not None:
-            self._child.poll()  # so that a dead child does not stay a zombie
-        lock = self._folder.lock()
-        if lock is not None:
-            lock.close()
-        return lock is None
-
-    def _tell_to_stop(self) -> None:
-        now = time.monotonic()
-        if self._told_at is None:
-            if self._signal(signal.SIGTERM):
-                self._told_at = now
-        elif now - self._told_at > GRACE_S:
-            self._signal(signal.SIGKILL)
-
-    def _signal(self, number: signal.Signals) -> bool:
-        """Signal the child's group, if it is known; only while it holds the run's lock."""
-        note = self._folder.read("child.json")
-        if note is None:
-            return False  # its first lines have not run yet
-        try:
-            if str(self._folder.path) in psutil.Process(note["pid"]).cmdline():
-                os.killpg(note["pid"], number)
-        except (psutil.Error, ProcessLookupError):
-            return False
-        return True
 
     def _show(self) -> None:
         point = self._folder.last_point()
@@ -210,10 +113,6 @@ class _Supervisor:
             )
         else:
             self._context.progress(point.step / point.max_steps if point else 0.0, str(stage))
-
-    def _last_exit(self) -> str:
-        code = self._child.returncode if self._child is not None else None
-        return f" (signal {-code})" if code is not None and code < 0 else ""
 
     def _take_in(self, result: dict[str, Any], tracker: Tracker) -> None:
         """Register what came out, or tell why nothing did.
@@ -233,7 +132,7 @@ class _Supervisor:
         self._record(result, tracker)
         self._folder.remove("result.json")
         if result["outcome"] == "failed":
-            raise TrainingFailed(str(result["error"]))
+            raise ChildFailed(str(result["error"]))
         if self._context.shutting_down and not self._context.stop_requested:
             raise JobPutBack
         raise JobStopped

@@ -118,6 +118,7 @@ def _signed_in(chromium: Browser, console: Console, name: str, path: str, *, wid
 
 def _reviewed(page: Page, text: str) -> None:
     expect(page.get_by_test_id("stProgress")).to_contain_text(text, timeout=30_000)
+    page.wait_for_timeout(150)  # nobody strikes a key in the very frame that shows the count
 
 
 def test_the_cookie_is_hidden_from_scripts_and_outlives_reload_and_restart(

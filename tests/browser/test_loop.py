@@ -125,9 +125,7 @@ def judged(
 
 
 @pytest.fixture(scope="module")
-def rollout(
-    browser: Any, installed: Installation, services: Services, trained: Trained
-) -> Rollout:
+def rollout(browser: Any, installed: Installation, services: Services, trained: Trained) -> Rollout:
     """The adapter as a candidate with 10 % of the traffic, begun on the Rollouts page."""
     with Visitor(browser, installed) as engineer:
         engineer.sign_in("engineer")
@@ -236,7 +234,7 @@ def test_three_pairs_are_reviewed_in_turkish_by_keyboard_alone(
 ) -> None:
     annotator = enter("annotator")
     annotator.corner()
-    annotator.tab.get_by_role("button", name="Türkçe").click()
+    annotator.part("shared.language_choice").get_by_text("Türkçe").click()
     annotator.language = "tr"
     annotator.sees(annotator.text("nav.review"))
     annotator.open("review")
@@ -252,7 +250,7 @@ def test_three_pairs_are_reviewed_in_turkish_by_keyboard_alone(
     for status in (PairStatus.APPROVED, PairStatus.REJECTED):
         for found in services.preferences.pairs(SYSTEM, HERE, status=status).pairs:
             pair = services.preferences.pair(SYSTEM, HERE, found.id)
-            (vote,) = [review for review in pair.history if review.kind is ReviewKind.VOTE]
+            (vote,) = [review for review in pair.history.reviews if review.kind is ReviewKind.VOTE]
             own = {response.id for response in pair.responses}
             assert (vote.preferred_response_id in own) is (status is PairStatus.APPROVED)
 

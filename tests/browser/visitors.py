@@ -191,9 +191,7 @@ class Customer:
         values = self.tab.locator(".pg-facts dd").all_inner_texts()
         words = {TEXTS["en"][name]: name for name in ("served", "arm", "tokens", "cost", "receipt")}
         return {
-            words[name]: value
-            for name, value in zip(names, values, strict=True)
-            if name in words
+            words[name]: value for name, value in zip(names, values, strict=True) if name in words
         }
 
     def press(self, name: str) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from datetime import date
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 
-from console import loop
+from console import loop, navigation
 from services.bootstrap import Services
 from services.tenants.models import Actor, Limits, Role
 from tests.pages.conftest import SYSTEM, OpenPage, texts
@@ -77,3 +79,17 @@ def test_a_person_without_a_tenant_is_told_whom_to_ask(
     services.tenants.set_grants(SYSTEM, user.id, {"later": frozenset({Role.ANNOTATOR})})
     page = open_page("home", actor="annotator")
     assert page.title[0].value == "Later"
+
+
+def test_every_page_that_home_leads_to_is_there() -> None:
+    tree = ast.parse(Path(loop.__file__).read_text(encoding="utf-8"))
+    named = {
+        str(node.args[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "Step"
+        and isinstance(node.args[0], ast.Constant)
+    }
+    assert named
+    assert named <= {row.name for row in navigation.ROWS}

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from services.audit.outbox import OutboxRow
 from services.db import Database
@@ -20,6 +20,7 @@ from services.jobs.worker import run_worker
 from services.training.dpo import ALREADY_RUNNING, explain
 from services.training.folder import RunFolder
 from services.training.models import Run
+from services.training.store import RunRow
 from services.training.worker import dpo_handler
 from tests.services.registry.adapters import write_adapter
 from tests.services.training.world import CLI, TENANT, World, build_world
@@ -105,6 +106,25 @@ def test_a_stop_that_was_asked_of_a_dead_worker_is_carried_out_by_the_next(
     assert world.training.stop(CLI, orphan.id).job.status is JobStatus.STOPPING
     assert work(world, orphan).job.status is JobStatus.STOPPED
     assert world.registry.list(CLI, TENANT) == []
+
+
+@pytest.mark.parametrize("what", ["base model", "dataset", "train.jsonl"])
+def test_a_run_never_trains_on_other_bytes_than_it_was_launched_with(
+    world: World, database: Database, orphan: Run, what: str
+) -> None:
+    data = world.training.dataset(CLI, TENANT, orphan.spec.dataset_id).folder
+    if what == "base model":
+        with database.write() as session:
+            session.execute(update(RunRow).values(base_digest="c" * 64))
+    else:
+        file = data / ("manifest.json" if what == "dataset" else what)
+        file.chmod(0o600)
+        file.write_bytes(file.read_bytes() + b"\n")
+    failed = work(world, orphan)
+    assert failed.job.status is JobStatus.FAILED
+    assert failed.job.error is not None
+    assert failed.job.error.startswith(f"run {orphan.id}: expected {what} ")
+    assert world.training.folder(orphan).read("child.json") is None, "no process was started"
 
 
 def test_a_second_process_for_one_run_leaves_at_once(tmp_path: Path) -> None:
