@@ -6,6 +6,7 @@ variable. Nothing else in the project reads the environment.
 
 from __future__ import annotations
 
+import logging
 import os
 import tomllib
 from collections.abc import Mapping
@@ -96,7 +97,7 @@ def load(environ: Mapping[str, str] | None = None, *, directory: Path | None = N
     """
     env = os.environ if environ is None else environ
     cwd = Path.cwd() if directory is None else directory
-    values = _read_toml(Path(env.get("PARAM_CONFIG", cwd / "param.toml")))
+    values = _read_toml(_config_file(env, cwd))
     for field in fields(Settings):
         variable = f"PARAM_{field.name.upper()}"
         if env.get(variable):
@@ -104,6 +105,13 @@ def load(environ: Mapping[str, str] | None = None, *, directory: Path | None = N
     if env.get("MLFLOW_TRACKING_URI"):
         values["mlflow_tracking_uri"] = env["MLFLOW_TRACKING_URI"]
     return _build(values, cwd)
+
+
+def _config_file(env: Mapping[str, str], cwd: Path) -> Path:
+    named = env.get("PARAM_CONFIG")
+    if named and not Path(named).is_file():
+        raise WrongConfiguration(f"PARAM_CONFIG: expected a file, found none at {named}")
+    return Path(named) if named else cwd / "param.toml"
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -122,7 +130,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _build(values: dict[str, Any], cwd: Path) -> Settings:
-    home = (cwd / Path(str(values.get("home", "var"))).expanduser()).resolve()
+    home = _home(cwd / Path(str(values.get("home", "var"))).expanduser())
     host = str(values.get("host", "127.0.0.1"))
     port = {
         name: _integer(values, f"{name}_port", default, 1, 65535)
@@ -133,7 +141,12 @@ def _build(values: dict[str, Any], cwd: Path) -> Settings:
     reach = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104
 
     def url(name: str) -> str:
-        return str(values.get(f"{name}_url", f"http://{reach}:{port[name]}")).rstrip("/")
+        found = str(values.get(f"{name}_url", f"http://{reach}:{port[name]}")).rstrip("/")
+        if not found.startswith(("http://", "https://")):
+            raise WrongConfiguration(
+                f"PARAM_{name.upper()}_URL: expected http://… or https://…, found {found!r}"
+            )
+        return found
 
     return Settings(
         home=home,
@@ -155,8 +168,28 @@ def _build(values: dict[str, Any], cwd: Path) -> Settings:
         max_upload_mb=_integer(values, "max_upload_mb", 100, 1, 100_000),
         torch_threads=_integer(values, "torch_threads", 0, 0, 1024),
         session_hours=_integer(values, "session_hours", 12, 1, 24 * 365),
-        log_level=str(values.get("log_level", "INFO")).upper(),
+        log_level=_log_level(str(values.get("log_level", "INFO")).upper()),
     )
+
+
+def _home(path: Path) -> Path:
+    """The folder of all state, which is made later, where it can be made."""
+    home = path.resolve()
+    nearest = next(folder for folder in (home, *home.parents) if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise WrongConfiguration(
+            f"PARAM_HOME: expected a folder that can be written, or its place, found {nearest}"
+        )
+    return home
+
+
+def _log_level(name: str) -> str:
+    levels = logging.getLevelNamesMapping()
+    if name not in levels:
+        raise WrongConfiguration(
+            f"PARAM_LOG_LEVEL: expected one of {', '.join(levels)}, found {name!r}"
+        )
+    return name
 
 
 def _integer(values: Mapping[str, Any], name: str, default: int, low: int, high: int) -> int:

@@ -13,7 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.orm import Session
 
 from services.errors import DatabaseTooNew, StorageFull, Unavailable, WrongConfiguration
@@ -146,4 +146,11 @@ def _reported() -> Iterator[None]:
             ) from error
         if "unable to open" in text or "connect" in text or "server closed" in text:
             raise Unavailable("the database cannot be reached; see PARAM_DATABASE_URL") from error
+        raise
+    except DatabaseError as error:
+        text = str(error.orig)
+        if "not a database" in text or "malformed" in text:
+            raise Unavailable(
+                f"the database cannot be read: {text}; see PARAM_DATABASE_URL"
+            ) from error
         raise

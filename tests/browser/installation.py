@@ -118,10 +118,11 @@ def environment(home: Path) -> dict[str, str]:
     """Settings of an installation in `home` on free ports, whatever the machine's own are."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("PARAM_")}
     home.mkdir(parents=True, exist_ok=True)
-    (home / "param.toml").touch()
+    config = home.with_suffix(".toml")
+    config.touch()
     return own | {
         "PARAM_HOME": str(home),
-        "PARAM_CONFIG": str(home / "param.toml"),
+        "PARAM_CONFIG": str(config),
         "PARAM_DATABASE_URL": f"sqlite:///{home / 'param.db'}",
         "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}",
         **{

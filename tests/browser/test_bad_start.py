@@ -20,7 +20,6 @@ from tests.support import require
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-SMALL_DISK_MB = 1
 DISK = 'mount -t tmpfs -o size="$SIZE" tmpfs "$PARAM_HOME" && cd / && exec "$@"'
 
 
@@ -56,9 +55,9 @@ def run(told: Mapping[str, str], *words: str, inside: tuple[str, ...] = ()) -> E
 
 
 def written(home: Path) -> set[str]:
-    """Files of a home that hold something; the supervisor's lock is none of its state."""
-    files = (path for path in home.rglob("*") if path.is_file() and path.stat().st_size)
-    return {str(path.relative_to(home)) for path in files} - {"run/up.lock"}
+    """Files of a home, without the supervisor's lock and the notes on digests, which are no state."""
+    files = {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()}
+    return {name for name in files if name != "run/up.lock" and ".digests" not in name}
 
 
 @pytest.fixture
@@ -79,10 +78,19 @@ def with_model(told: dict[str, str], tiny_model: BaseModel) -> dict[str, str]:
     return told
 
 
+@pytest.fixture(scope="module")
+def template(tiny_model: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of a home that was set up."""
+    told = environment(tmp_path_factory.mktemp("template") / "home")
+    told["PARAM_BASE_MODEL"] = str(tiny_model.path)
+    subprocess.run([PARAM, "setup"], env=told, cwd="/", capture_output=True, check=True)
+    return Path(told["PARAM_HOME"]) / "param.db"
+
+
 @pytest.fixture
-def set_up(with_model: dict[str, str]) -> dict[str, str]:
+def set_up(with_model: dict[str, str], home: Path, template: Path) -> dict[str, str]:
     """The same, set up."""
-    subprocess.run([PARAM, "setup"], env=with_model, cwd="/", capture_output=True, check=True)
+    shutil.copyfile(template, home / "param.db")
     return with_model
 
 
@@ -154,65 +162,61 @@ def test_a_file_that_is_no_database_is_left_as_it_is(
     for words in (("up",), ("tenants", "list")):
         ended = run(with_model, *words)
         assert ended.status == 1
-        assert "param.db" in ended.sentence
+        assert "not a database" in ended.sentence
     assert (home / "param.db").read_text() == "Dear diary, " * 100
 
 
-@pytest.fixture
-def small_disk(told: dict[str, str]) -> tuple[str, ...]:
-    """What comes before a command so that it finds its home on a disk of 1 MiB."""
+@pytest.fixture(scope="module")
+def small_disk(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """What comes before a command so that its home is an empty disk of `$SIZE`."""
     enter = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", DISK, "sh")
-    works = (
-        shutil.which("unshare") is not None
-        and not subprocess.run(
-            [*enter, "true"],
-            env=told | {"SIZE": f"{SMALL_DISK_MB}m"},
-            capture_output=True,
-            check=False,
-        ).returncode
+    told = environment(tmp_path_factory.mktemp("disk") / "home") | {"SIZE": "64k"}
+    found = shutil.which("unshare") is not None
+    require(
+        found and not subprocess.run([*enter, "true"], env=told, check=False).returncode,
+        "a file system of one's own (unshare, tmpfs)",
     )
-    require(works, "a file system of one's own (unshare, tmpfs)")
-    told["SIZE"] = f"{SMALL_DISK_MB}m"
     return enter
 
 
 @pytest.mark.parametrize("words", [("up",), ("setup", "--demo")])
+@pytest.mark.parametrize("size", ["4k", "64k"])
 def test_a_full_disk_is_said_in_one_sentence(
-    with_model: dict[str, str], small_disk: tuple[str, ...], words: tuple[str, ...]
+    with_model: dict[str, str], small_disk: tuple[str, ...], words: tuple[str, ...], size: str
 ) -> None:
-    told = with_model | {"SIZE": "64k"}
-    ended = run(told, *words, inside=small_disk)
+    ended = run(with_model | {"SIZE": size}, *words, inside=small_disk)
     assert ended.status == 1
     assert "full" in ended.sentence
 
 
-def test_an_import_on_a_full_disk_leaves_all_or_nothing(
-    with_model: dict[str, str], small_disk: tuple[str, ...], tmp_path: Path
+def test_an_import_on_a_full_disk_leaves_nothing(
+    with_model: dict[str, str], small_disk: tuple[str, ...], template: Path, tmp_path: Path
 ) -> None:
-    pairs = tmp_path / "pairs.jsonl"
+    pairs, counts = tmp_path / "pairs.jsonl", tmp_path / "counts.json"
     rows = (
         {"prompt": f"Question {n}?", "chosen": f"Yes {n} " * 200, "rejected": f"No {n} " * 200}
         for n in range(2000)
     )
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    counts = tmp_path / "counts.json"
     # All in one place, since the disk is gone with the shell that made it.
-    script = (
-        f'"{PARAM}" setup >/dev/null && "{PARAM}" tenants create Acme >/dev/null || exit 9; '
-        f'"{PARAM}" pairs import "{pairs}" --tenant acme; status=$?; '
-        f'"{PARAM}" pairs stats --tenant acme --json > "{counts}" && exit $status'
-    )
+    script = f"""
+        cp "{template}" "$PARAM_HOME/param.db" && "{PARAM}" tenants create Acme >&2 || exit 9
+        "{PARAM}" pairs import "{pairs}" --tenant acme
+        status=$?
+        "{PARAM}" pairs stats --tenant acme --json > "{counts}" && exit $status
+    """
     done = subprocess.run(
         [*small_disk, "sh", "-c", script],
-        env=with_model | {"SIZE": "2m"},
+        env=with_model | {"SIZE": "3m"},
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
     assert done.returncode == 1, done.stderr
-    (sentence,) = done.stderr.splitlines()
-    assert "full" in sentence
+    _created, *rest = done.stderr.splitlines()
+    assert len(rest) == 1
+    assert "full" in rest[0]
     assert json.loads(counts.read_text())["total"] == 0
 
 
@@ -254,12 +258,12 @@ def test_two_programs_on_one_port_are_refused(with_model: dict[str, str], home: 
 def test_a_wrong_param_toml_is_named(
     with_model: dict[str, str], home: Path, text: str, named: str
 ) -> None:
-    (home / "param.toml").write_text(text)
+    Path(with_model["PARAM_CONFIG"]).write_text(text)
     ended = run(with_model, "up")
     assert ended.status == 2
-    assert "param.toml" in ended.sentence
+    assert Path(with_model["PARAM_CONFIG"]).name in ended.sentence
     assert named in ended.sentence
-    assert written(home) == {"param.toml"}
+    assert written(home) == set()
 
 
 def test_an_engine_that_is_none_is_refused(with_model: dict[str, str], home: Path) -> None:
