@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -19,7 +22,7 @@ from console.cli import (
     training,
 )
 from console.cli.output import JSON_ASKED, complain
-from services.errors import ConsoleError, LimitExceeded
+from services.errors import ConsoleError, LimitExceeded, StorageFull
 
 
 class ConsoleGroup(TyperGroup):
@@ -30,7 +33,8 @@ class ConsoleGroup(TyperGroup):
         from console.exit_status import exit_status
 
         try:
-            return super().invoke(ctx)
+            with _full_disk_told():
+                return super().invoke(ctx)
         except ConsoleError as error:
             if ctx.meta.get(JSON_ASKED):
                 told: dict[str, Any] = {"code": error.code, "message": error.message}
@@ -40,6 +44,18 @@ class ConsoleGroup(TyperGroup):
             else:
                 complain(f"param: {error.message}")
             raise typer.Exit(exit_status(error)) from error
+
+
+@contextmanager
+def _full_disk_told() -> Iterator[None]:
+    """Whatever was being written: a full disk is nobody's bug, and one sentence says it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        what = error.filename or "a file"
+        raise StorageFull(f"the disk is full: {what} could not be written") from error
 
 
 app = typer.Typer(

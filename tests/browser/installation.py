@@ -52,6 +52,7 @@ class Installation:
         try:
             yield built
         finally:
+            built.engine.close()
             built.db.close()
 
     def start(self) -> None:

@@ -32,7 +32,14 @@ from tests.browser.visitors import Visitor
 from tests.browser.waiting import until
 from tests.models import make_adapter
 
-pytestmark = [pytest.mark.browser, pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.model,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    # MLflow's own store, when the adapter that is made by hand is registered.
+    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
+]
 
 SYSTEM = Actor.system("test")
 TENANT = "ailydian-hq"
@@ -44,7 +51,7 @@ LONG = {
     "stream": True,
 }
 CLIENTS = 3
-STEPS = 8
+STEPS = 6
 
 
 @pytest.fixture(scope="module")

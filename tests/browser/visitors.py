@@ -106,7 +106,8 @@ class Visitor:
         self.part("sign_in.username").wait_for()
 
     def open(self, name: str, tenant: str = "ailydian-hq", **query: str) -> None:
-        """Open a page by its address, as from a bookmark."""
+        """Open a page by its address, as from a bookmark; `home` is the bare address."""
+        name = "" if name == "home" else name
         asked = "&".join(f"{key}={value}" for key, value in {"tenant": tenant, **query}.items())
         self.tab.goto(f"{self.installed.settings.console_url}/{name}?{asked}")
         self.settle()
@@ -133,8 +134,12 @@ class Visitor:
         self.tab.wait_for_selector(SETTLED)
 
     def sees(self, text: str | re.Pattern[str]) -> None:
-        """Wait for a text on the page."""
-        self.tab.get_by_text(text).first.wait_for()
+        """Wait for a text on the page, other than in a table."""
+        self.tab.get_by_text(text).filter(visible=True).first.wait_for()
+
+    def chosen(self, key: str) -> str:
+        """What the select box of a key shows."""
+        return str(self.part(key).locator("input").first.input_value())
 
     def sees_cell(self, text: str) -> None:
         """Wait for a text in a table; a canvas, with its cells below it for screen readers."""
