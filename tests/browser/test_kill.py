@@ -51,7 +51,7 @@ LONG = {
     "stream": True,
 }
 CLIENTS = 3
-STEPS = 6
+STEPS = 4
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +163,10 @@ def assert_the_books_hold(
 def first_words(lines: Iterator[str]) -> None:
     """Read a stream until the model has begun to answer."""
     for line in lines:
-        if line.startswith("data: {") and '"content"' in line:
-            return
+        if line.startswith("data: {"):
+            choices = json.loads(line[6:])["choices"]
+            if choices and choices[0]["delta"].get("content"):
+                return
     raise AssertionError("the stream ended before its first word")
 
 
@@ -276,7 +278,7 @@ def test_the_worker(installed: Installation, services: Services) -> None:
         max_steps=STEPS,
     )
     run_id = services.training.launch_dpo(SYSTEM, TENANT, spec).id
-    until(lambda: len(services.training.metrics(SYSTEM, run_id)) >= 2, "the run takes steps")
+    until(lambda: len(services.training.metrics(SYSTEM, run_id)) >= 1, "the run takes steps")
     before = {adapter.name for adapter in services.registry.list(SYSTEM, TENANT)}
     old = installed.kill("worker")
     installed.await_restart("worker", old)
