@@ -189,7 +189,7 @@ class _Loop:
             return self.result
         finally:
             self.http.close()
-            self.services.db.close()
+            self.services.close()
 
     def _stage(self, name: str, stage: Callable[[], str]) -> bool:
         began = time.monotonic()

@@ -48,7 +48,7 @@ def prepare(
         show_credentials(create_demo(services.tenants))
         return _import_pairs(services)
     finally:
-        services.db.close()
+        services.close()
 
 
 def _import_pairs(services: Services) -> int:

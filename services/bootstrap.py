@@ -51,6 +51,11 @@ class Services:
     rollouts: Rollouts
     engine: EngineClient
 
+    def close(self) -> None:
+        """Give back what is open: connections to the database and to the engine."""
+        self.engine.close()
+        self.db.close()
+
 
 def build(settings: Settings) -> Services:
     """Put the services of one process together.

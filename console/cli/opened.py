@@ -35,7 +35,7 @@ def opened() -> Iterator[Services]:
     try:
         yield services
     finally:
-        services.db.close()
+        services.close()
 
 
 @cache

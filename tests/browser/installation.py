@@ -53,7 +53,7 @@ class Installation:
             yield built
         finally:
             built.engine.close()
-            built.db.close()
+            built.close()
 
     def start(self) -> None:
         """Run `param up` and wait until everything is ready."""
