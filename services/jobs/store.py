@@ -111,7 +111,8 @@ def taken_slots(session: Session, queue: str) -> set[int]:
 def next_queued(session: Session, queue: str, kinds: Iterable[str]) -> JobRow | None:
     """The oldest waiting job of a queue that one of the given handlers can run.
 
-    On PostgreSQL the row is locked and rows that another worker has locked are passed over.
+    On PostgreSQL the row is locked, and a worker that finds it locked waits and then finds
+    nothing: passing over it would let a younger job win the slot.
     """
     query = (
         select(JobRow)
@@ -120,7 +121,7 @@ def next_queued(session: Session, queue: str, kinds: Iterable[str]) -> JobRow | 
         )
         .order_by(JobRow.created_at, JobRow.id)
         .limit(1)
-        .with_for_update(skip_locked=True)
+        .with_for_update()
     )
     return session.scalars(query).first()
 
