@@ -25,7 +25,7 @@ from services.bootstrap import Services
 from services.db import new_id
 from services.errors import Conflict, ConsoleError, EngineUnavailable, Unavailable
 from services.jobs.models import Job, JobStatus
-from services.preferences.demo import content as demo_set
+from services.preferences.demo.content import questions
 from services.settings import Settings
 from services.tenants.models import Actor, Limits, Tenant
 from services.training.models import DpoSpec
@@ -161,7 +161,7 @@ class _Loop:
         self.result = DemoResult()
         self._report = report
         self._stop = stop or Event()
-        self.questions = demo_set.questions()
+        self.questions = questions()
         self.tenant: Tenant
         self.run_id = ""
         self.rollout_id = ""
@@ -213,10 +213,7 @@ class _Loop:
         return f"tenant {self.tenant.id}, key {issued.info.prefix}…"
 
     def _import(self) -> str:
-        with demo_set.PAIRS.open("rb") as stream:
-            read = self.services.preferences.import_pairs(
-                ACTOR, self.tenant.id, stream, source="bundled demo set"
-            )
+        read = self.services.preferences.load_demo(ACTOR, self.tenant.id)
         return f"{read.imported} of {read.read} pairs imported, {read.rejected} rejected"
 
     def _ask_before(self) -> str:

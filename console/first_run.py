@@ -7,7 +7,6 @@ from collections.abc import Callable
 from console.serve import migrate, require_model
 from services import bootstrap
 from services.bootstrap import Services
-from services.preferences.demo import content as demo_set
 from services.settings import Settings
 from services.tenants.demo import DEMO_TENANTS, Credential, create_demo
 from services.tenants.models import Actor
@@ -52,8 +51,4 @@ def prepare(
 
 
 def _import_pairs(services: Services) -> int:
-    with demo_set.PAIRS.open("rb") as stream:
-        read = services.preferences.import_pairs(
-            ACTOR, PAIRS_TENANT, stream, source="bundled demo set"
-        )
-    return read.imported
+    return services.preferences.load_demo(ACTOR, PAIRS_TENANT).imported

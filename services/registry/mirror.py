@@ -156,7 +156,7 @@ class MlflowMirror:
     def _reached(self) -> Iterator[MlflowClient]:
         refuse_unreachable(self._uri)
         # Imported here: it takes seconds, and pages import this module.
-        _decline_telemetry()
+        decline_telemetry()
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
@@ -199,7 +199,7 @@ def refuse_unreachable(uri: str) -> None:
         ) from error
 
 
-def _decline_telemetry() -> None:
+def decline_telemetry() -> None:
     """MLflow reports its use to its makers unless told otherwise before its import."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # noqa: TID251  # set, never read
 

@@ -7,14 +7,13 @@ it the same line twice does no harm: MLflow keeps one of equal (name, step, time
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.errors import ConsoleError
-from services.registry.mirror import experiment_name, refuse_unreachable
+from services.registry.mirror import decline_telemetry, experiment_name, refuse_unreachable
 from services.training.folder import RunFolder, points_of
 from services.training.models import Point, Run
 
@@ -85,8 +84,7 @@ class Tracker:
 
         try:
             refuse_unreachable(self._uri)
-            # MLflow reports its use to its makers unless told otherwise before its import.
-            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # noqa: TID251  # set, not read
+            decline_telemetry()
             from mlflow.exceptions import MlflowException
         except (ConsoleError, ImportError) as error:
             self._note_trouble(str(error))

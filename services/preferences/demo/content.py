@@ -1,4 +1,4 @@
-"""Readers of the bundled demo set."""
+"""The questions of the bundled demo set; its pairs are `Preferences.load_demo`'s."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-PAIRS = Path(__file__).with_name("pairs.jsonl")
 QUESTIONS = Path(__file__).with_name("questions.json")
 
 
