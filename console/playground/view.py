@@ -117,6 +117,9 @@ class Page:
         gr.on(
             [self.enter.click, self.key.submit], self._enter, [self.key, self.language], entered,
             concurrency_limit=MAX_AT_ONCE, **hidden,
+        ).then(  # In the language of now: the browser's may have arrived while the key was checked.
+            self._name, [self.conversation, self.language], [self.account, self.facts],
+            queue=False, **hidden,
         )  # fmt: skip
         answered = [
             self.conversation, self.chat, self.message, self.problem, self.facts, self.links,
@@ -161,6 +164,13 @@ class Page:
             gr.update(choices=aliases, value=aliases[0], visible=len(aliases) > 1),
             shown.facts(None, language),
         ]
+
+    def _name(self, conversation: Conversation | None, language: str) -> list[Any]:
+        """Say whose conversation this is; at the door there is nothing to say."""
+        if conversation is None:
+            return [gr.skip(), gr.skip()]
+        name = shown.account(conversation.account.tenant_name, language)
+        return [name, shown.facts(conversation.last, language)]
 
     def _at_door(self, sentence_: str) -> list[Any]:
         door = [gr.update(visible=True), gr.update(visible=False), _html(shown.problem(sentence_))]
@@ -271,13 +281,12 @@ class Page:
     def _speak(self, language: str, conversation: Conversation | None) -> list[Any]:
         """Say everything in another language."""
         texts = TEXTS[language]
-        name = conversation.account.tenant_name if conversation else ""
         last: Answer | None = conversation.last if conversation else None
         return [
             shown.heading(language),
             gr.update(label=texts["key"], info=texts["key_info"]),
             gr.update(value=texts["sign_in"]),
-            shown.account(name, language),
+            self._name(conversation, language)[0],
             gr.update(value=texts["new"]),
             gr.update(value=texts["sign_out"]),
             gr.update(label=texts["chat"], placeholder=texts["placeholder"]),

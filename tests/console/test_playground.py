@@ -280,6 +280,7 @@ def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def page(playground: Served) -> str:
     """The address of the playground."""
     playground.gateway.answer, playground.gateway.cut = "Başkent Ankara'dır.", 0
+    playground.gateway.whoami_s = 0.0
     return playground.address
 
 
@@ -374,6 +375,19 @@ def test_a_limit_says_how_long_to_wait_and_gives_the_message_back(browser: Any, 
     visit.sees(TEXTS["tr"]["wait"].format(seconds=7))
     assert visit.tab.input_value("#pg-message textarea") == "!429"
     assert visit.tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.browser
+def test_a_language_chosen_while_the_key_is_checked_is_spoken_afterwards(
+    browser: Any, page: str, playground: Served
+) -> None:
+    visit = Visit(browser, page)
+    visit.tab.get_by_label("Türkçe").wait_for()
+    playground.gateway.whoami_s = 2.0
+    visit.enter(KEY)
+    visit.tab.get_by_label("Türkçe").check()
+    visit.sees("Kurum:")
+    visit.sees("Legal AI")
 
 
 @pytest.mark.browser

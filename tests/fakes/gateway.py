@@ -30,6 +30,7 @@ class FakeGateway:
     Attributes:
         answer: What it says.
         pause_s: Between two words, seconds.
+        whoami_s: Before it says whose key it is, seconds.
         aliases: How many its tenant has, 1 or 2.
         asked: The bodies of the chat requests so far.
         headers: The headers of the last chat request.
@@ -40,6 +41,7 @@ class FakeGateway:
     def __init__(self) -> None:
         self.answer = "Başkent Ankara'dır."
         self.pause_s = 0.0
+        self.whoami_s = 0.0
         self.aliases = 1
         self.asked: list[dict[str, Any]] = []
         self.raw_request, self.raw_response = b"", b""
@@ -73,6 +75,7 @@ class FakeGateway:
         self._thread.join(10)
 
     async def _whoami(self, request: Request) -> Response:
+        await asyncio.sleep(self.whoami_s)
         if refused := _refused(request):
             return refused
         return JSONResponse(
