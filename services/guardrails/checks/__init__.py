@@ -1,0 +1,1 @@
+"""The checks, one module each; `services.guardrails.guard` puts those of a policy together."""
