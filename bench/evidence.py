@@ -177,6 +177,7 @@ def receipt_facts(
         completion_tokens=34, cost_micro=15, currency="USD", price_version="1",
         finish_reason="stop", stream=False, partial=False, received_at=NOW, completed_at=NOW,
         audit_seq=audit_seq, audit_leaf_hash=leaf_hash, issuer="bench",
+        policy_version=1, policy_digest="cd" * 32, findings=0,
     )  # fmt: skip
 
 

@@ -1,6 +1,9 @@
-"""Requests a second and latency of the gateway, everything on: key, limits, split, usage, log, receipt.
+"""Requests a second and latency of the gateway: key, limits, split, policy, usage, log, receipt.
 
-    python bench/gateway.py [--seconds 4]
+    python bench/gateway.py [--seconds 4] [--peer .venv-litellm/bin/litellm]
+
+Each row is measured with no policy and with all ten checks on. With `--peer`, the same load goes to
+LiteLLM's proxy, one worker, no database and no policy (`make bench-gateway` installs it).
 
 An answer that never changes stands upstream (nginx where it is installed, otherwise a small
 Python server, which is then the bound), wrk asks on loopback, otherwise a Python client.
@@ -41,7 +44,9 @@ from services.tenants.models import Actor, Limits
 CONNECTIONS = (1, 16, 64)
 SYSTEM = Actor.system("bench")
 PLENTY = Limits(tps=10**6, rpm=10**7, daily_tokens=10**12)
-BODY = json.dumps({"model": "", "messages": [{"role": "user", "content": "What is the capital?"}]})
+BODY = json.dumps(
+    {"model": "default", "messages": [{"role": "user", "content": "What is the capital?"}]}
+)
 ANSWER = json.dumps(
     {
         "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "base",
@@ -69,6 +74,30 @@ http {{
     location / {{ return 200 '{answer}'; }}
   }}
 }}
+"""
+NO_POLICY = "version: 1\nchecks: {}\n"
+ALL_POLICIES = """
+version: 1
+checks:
+  pii: {places: [input, tools, output], action: mask}
+  secrets: {places: [input, tools, output], action: mask}
+  jailbreak: {places: [input], action: block}
+  injection: {places: [tools], action: block}
+  toxicity: {places: [input, output], action: block}
+  copyright: {places: [output], action: block, works: {a work: >-
+    It was the best of times, it was the worst of times, it was the age of wisdom, it was the age
+    of foolishness, it was the epoch of belief, it was the epoch of incredulity}}
+  disclaimers: {places: [output], action: append}
+  topics: {places: [input], action: block, deny: {elections: [election poll, seçim anketi]}}
+  length: {places: [input], action: block, max_characters: 100000}
+  language: {places: [input, output], action: flag, allow: [tr, en]}
+"""
+LITELLM = """
+model_list:
+  - model_name: default
+    litellm_params: {{model: openai/base, api_base: "{upstream}/v1", api_key: none}}
+litellm_settings: {{telemetry: false, drop_params: true}}
+general_settings: {{master_key: sk-bench}}
 """
 WRK = """
 wrk.method = "POST"
@@ -106,6 +135,7 @@ def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=4.0, help="of each row")
+    parser.add_argument("--peer", type=Path, help="LiteLLM's command, to measure beside ours")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="param-bench-") as name, ExitStack() as stack:
         folder = Path(name)
@@ -118,16 +148,74 @@ def main() -> None:
             measure("upstream alone", upstream, key, connections, asked.seconds, folder)
             for connections in CONNECTIONS
         ]
-        for connections in CONNECTIONS:
-            before = cpu_s(process.pid)
-            row = measure("gateway", ours, key, connections, asked.seconds, folder)
-            spent = (cpu_s(process.pid) - before) / (row.per_second * asked.seconds)
-            rows.append(replace(row, cpu_ms=spent * 1e3))
+        if asked.peer is not None:
+            with litellm(asked.peer, upstream, folder) as (theirs, pid):
+                rows += loaded("LiteLLM", theirs, "sk-bench", asked.seconds, folder, pid)
+        for what, policy in (("no policy", NO_POLICY), ("all policies", ALL_POLICIES)):
+            follow(services, ours, key, policy)
+            rows += loaded(f"gateway, {what}", ours, key, asked.seconds, folder, process.pid)
         show(rows)
+        compare(rows)
         print(
             f"\nresident memory of the gateway: {psutil.Process(process.pid).memory_info().rss >> 20} MiB"
         )
         prove(services)
+
+
+def loaded(what: str, url: str, key: str, seconds: float, folder: Path, pid: int) -> list[Row]:
+    """One row for each number of connections, with the processor time of the server."""
+    rows = []
+    for connections in CONNECTIONS:
+        before = cpu_s(pid)
+        row = measure(what, url, key, connections, seconds, folder)
+        spent = (cpu_s(pid) - before) / max(row.per_second * seconds, 1)
+        rows.append(replace(row, cpu_ms=spent * 1e3))
+    return rows
+
+
+def follow(services: Services, url: str, key: str, policy: str) -> None:
+    """Give the tenant a policy and wait until the gateway follows it."""
+    saved = services.guardrails.save(SYSTEM, "bench", policy)
+    while True:
+        answer = httpx.get(f"{url}/v1/whoami", headers={"authorization": f"Bearer {key}"})
+        if answer.json()["policy"]["version"] == saved.version:
+            return
+        time.sleep(0.1)
+
+
+@contextmanager
+def litellm(command: Path, upstream: str, folder: Path) -> Iterator[tuple[str, int]]:
+    """LiteLLM's proxy before the same upstream: its address and the process that answers."""
+    port = free_port()
+    (folder / "litellm.yaml").write_text(LITELLM.format(upstream=upstream))
+    arguments = [
+        "--config",
+        str(folder / "litellm.yaml"),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    quiet = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_PROXY": "*"}
+    with (folder / "litellm.log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(command), *arguments, "--num_workers", "1"], stdout=log, stderr=log,
+            env=os.environ | quiet, cwd=folder,  # noqa: TID251  # the peer's, and our PATH
+        )  # fmt: skip
+        try:
+            wait_for(f"http://127.0.0.1:{port}/health/liveliness")
+            yield f"http://127.0.0.1:{port}", process.pid
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def compare(rows: list[Row]) -> None:
+    """Print how many times the peer's requests a second ours are."""
+    theirs = {row.connections: row.per_second for row in rows if row.what == "LiteLLM"}
+    ours = {row.connections: row.per_second for row in rows if row.what == "gateway, all policies"}
+    for connections, number in theirs.items():
+        print(f"all policies on, c={connections}: {ours[connections] / number:.1f} times LiteLLM")
 
 
 def free_port() -> int:

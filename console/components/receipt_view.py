@@ -172,6 +172,8 @@ def facts(found: ReceiptFacts, kid: str) -> None:
         t("verify.tokens"): f"{number(found.prompt_tokens)} + {number(found.completion_tokens)}",
         t("verify.cost"): t("verify.cost_by", cost=amount.shown(found.cost_micro),
                             version=found.price_version),
+        t("verify.policy"): t("verify.policy_found", version=found.policy_version,
+                              digest=found.policy_digest[:12], count=found.findings),
         t("verify.ended"): t("verify.ended_partial") if found.partial else found.finish_reason,
         t("verify.received"): _moment(found.received_at.isoformat(), when(found.received_at)),
         t("verify.completed"): _moment(found.completed_at.isoformat(), when(found.completed_at)),

@@ -44,6 +44,9 @@ class ReceiptFacts:
         audit_seq: Place of the request in the audit log.
         audit_leaf_hash: Hash of that entry, hex.
         issuer: Name of the installation.
+        policy_version: Of the guardrails that were applied; 0 is the built-in default.
+        policy_digest: SHA-256 of that policy, hex.
+        findings: How much they found in request and response.
     """
 
     receipt_id: str
@@ -73,6 +76,9 @@ class ReceiptFacts:
     audit_seq: int
     audit_leaf_hash: str
     issuer: str
+    policy_version: int
+    policy_digest: str
+    findings: int
 
 
 @dataclass(frozen=True)
@@ -172,6 +178,11 @@ def statement(facts: ReceiptFacts) -> dict[str, Any]:
                 "currency": facts.currency,
                 "priceVersion": facts.price_version,
             },
+            "guardrails": {
+                "policyVersion": str(facts.policy_version),
+                "policyDigest": {"sha256": facts.policy_digest},
+                "findings": str(facts.findings),
+            },
             "audit": {"seq": str(facts.audit_seq), "leafHash": facts.audit_leaf_hash},
             "time": {
                 "received": timestamp(facts.received_at),
@@ -219,6 +230,9 @@ def facts_of(found: dict[str, Any]) -> ReceiptFacts:
         audit_seq=int(body["audit"]["seq"]),
         audit_leaf_hash=body["audit"]["leafHash"],
         issuer=body["issuer"],
+        policy_version=int(body["guardrails"]["policyVersion"]),
+        policy_digest=body["guardrails"]["policyDigest"]["sha256"],
+        findings=int(body["guardrails"]["findings"]),
     )
     if statement(facts) != found:
         raise VerificationFailed(

@@ -81,6 +81,11 @@ _STATEMENT: dict[str, Any] = {
             "currency": _Text("[A-Z]{3}", "an ISO 4217 code"),
             "priceVersion": _NAME,
         },
+        "guardrails": {
+            "policyVersion": _NUMBER,
+            "policyDigest": {"sha256": _HEX},
+            "findings": _NUMBER,
+        },
         "audit": {"seq": _NUMBER, "leafHash": _HEX},
         "time": {"received": _TIME, "completed": _TIME},
     },

@@ -107,9 +107,9 @@ async def send_json(send: Send, status: int, body: bytes, headers: Headers) -> N
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_error(send: Send, error: ConsoleError, request_id: str) -> None:
+async def send_error(send: Send, error: ConsoleError, request_id: str, more: Headers = ()) -> None:
     """Answer with an error."""
-    headers = [(b"x-request-id", request_id.encode()), *error_headers(error)]
+    headers = [(b"x-request-id", request_id.encode()), *error_headers(error), *more]
     await send_json(send, error.http_status, error_body(error), headers)
 
 

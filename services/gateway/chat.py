@@ -1,7 +1,7 @@
 """The hot route, `POST /v1/chat/completions`: plain ASGI, no framework between socket and engine.
 
-A request passes, in this order: size, key, body, writer, limits, model and arm, engine, record,
-answer. The body's `model` field stays what the engine says (the adapter or base that answered),
+A request passes, in this order: size, key, body, writer, limits, model and arm, policy, engine,
+policy, record, answer. The body's `model` field stays what the engine says (the adapter or base that answered),
 as vLLM does it; the alias that was asked for is in the receipt.
 
 What a receipt commits to: the exact bytes of the request body, and the exact bytes of the response
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 
 from services.db import new_id
 from services.errors import ConsoleError, DigestMismatch, EngineUnavailable, MissingModel
@@ -28,6 +29,7 @@ from services.gateway.answers import (
 from services.gateway.chat_request import DEFAULT_COMPLETION, ChatRequest, read_chat_request
 from services.gateway.client import ClientWatch
 from services.gateway.exchange import Exchange, whole_answer
+from services.gateway.guarding import FILTERED, Blocked, Guarding
 from services.gateway.limits import Ask, Limiter
 from services.gateway.metrics import Metrics
 from services.gateway.outcome import Chosen, Outcome, Status
@@ -79,7 +81,7 @@ class ChatRoute:
             self._metrics.gone(exchange)
         except ConsoleError as error:
             self._metrics.refused(exchange, error)
-            await send_error(send, error, exchange.request_id)
+            await send_error(send, error, exchange.request_id, exchange.standing)
         finally:
             self.in_flight -= 1
 
@@ -91,10 +93,14 @@ class ChatRoute:
         exchange.is_received(body)
         request = read_chat_request(body)
         self._writer.check()
-        exchange.hold = await self._limiter.admit(tenant, self._ask(request))
+        try:
+            exchange.hold = await self._limiter.admit(tenant, self._ask(request))
+        finally:
+            exchange.standing = (await self._limiter.standing(tenant)).headers()
         try:
             subject = _subject(headers, request) or actor.id
             exchange.chosen = await self._directory.choose(tenant, request.model, subject)
+            request = await self._guard(exchange, request)
             if request.stream:
                 await self._stream(exchange, request)
             else:
@@ -102,6 +108,18 @@ class ChatRoute:
         finally:
             # Where an outcome was recorded this changes nothing: it has settled the hold.
             await self._limiter.settle(exchange.hold, 0)
+
+    async def _guard(self, exchange: Exchange, request: ChatRequest) -> ChatRequest:
+        """The request as the tenant's policy lets it go to the engine."""
+        assert exchange.tenant is not None, "the tenant is known before its policy is"
+        guards = self._directory.guards(exchange.tenant.id)
+        guarding = Guarding(guards, guards.formal if request.is_formal else guards.output)
+        exchange.guarding = guarding
+        try:
+            return replace(request, fields=guarding.request(request.fields))
+        except ConsoleError as error:
+            await self._record_failure(exchange, error)
+            raise
 
     def _ask(self, request: ChatRequest) -> Ask:
         return Ask(
@@ -121,6 +139,8 @@ class ChatRoute:
                 finally:
                     answer.close()
             usage = whole_answer(body)
+            exchange.counts(usage.prompt_tokens, usage.completion_tokens)
+            body, reason = exchange.guarded(body, usage.finish_reason)
         except ClientGone:
             await self._record(exchange, exchange.ended(Status.PARTIAL, "client_gone"))
             raise
@@ -131,15 +151,19 @@ class ChatRoute:
             await self._record_failure(exchange, error)
             raise
         exchange.sent.update(body)
-        exchange.counts(usage.prompt_tokens, usage.completion_tokens)
-        recorded = await self._record(exchange, exchange.ended(Status.OK, usage.finish_reason))
+        recorded = await self._record(exchange, exchange.ended(Status.OK, reason))
         cost = (b"x-param-cost-micro", str(recorded.cost_micro).encode())
         receipt = (b"x-param-receipt", exchange.request_id.encode())
         await send_json(exchange.send, 200, body, [*exchange.headers(), receipt, cost])
 
     async def _stream(self, exchange: Exchange, request: ChatRequest) -> None:
         """Answer frame by frame; the end is sent after the record is durable."""
-        reader = StreamReader(request.wants_usage, request.wants_continuous_usage)
+        assert exchange.guarding is not None, "the policy is known before the engine is asked"
+        reader = StreamReader(
+            request.wants_usage,
+            request.wants_continuous_usage,
+            guarded=exchange.guarding.stream(),
+        )
         status, reason = Status.OK, "stop"
         try:
             async with ClientWatch(exchange.receive):
@@ -178,7 +202,8 @@ class ChatRoute:
                     break
             if reader.failure or not reader.is_done:
                 raise EngineUnavailable(reader.failure or "the engine broke off while it answered")
-            await answer.drain(AFTER_DONE_S)
+            if reader.finish_reason != FILTERED:
+                await answer.drain(AFTER_DONE_S)
         finally:
             answer.close()
 
@@ -253,6 +278,8 @@ class ChatRoute:
     async def _record_failure(self, exchange: Exchange, error: ConsoleError) -> None:
         """Log a request that got no answer; its error is answered whether that works or not."""
         problem = error.code if not isinstance(error, Refused) else f"refused_{error.http_status}"
+        if isinstance(error, Blocked):
+            problem = error.problem
         try:
             await self._record(exchange, exchange.ended(Status.ERROR, "error", problem))
         except ConsoleError as failure:

@@ -56,6 +56,13 @@ class ChatRequest:
     choices: int
     prompt_bound: int
 
+    @property
+    def is_formal(self) -> bool:
+        """Whether the answer must stay JSON, so that nothing may be put behind it."""
+        wanted = self.fields.get("response_format")
+        is_json = isinstance(wanted, dict) and str(wanted.get("type", "text")) != "text"
+        return is_json or any(str(name).startswith("guided_") for name in self.fields)
+
     def upstream_body(self, model: str, max_tokens: int | None) -> bytes:
         """The body for the engine: resolved model, maximum, and usage in every chunk."""
         fields = dict(self.fields)

@@ -18,6 +18,7 @@ from services.attestation.files import read_document
 from services.attestation.receipts import VerifiedReceipt
 from services.db import new_id
 from services.errors import ConsoleError, InvalidInput, VerificationFailed
+from services.gateway import hints
 from services.gateway.answers import (
     ClientGone,
     Refused,
@@ -46,6 +47,7 @@ def build_endpoints(running: Callable[[], Gateway]) -> FastAPI:
     api = FastAPI(title="Param Console gateway", docs_url=None, redoc_url=None, openapi_url=None)
     api.state.running = running
     api.include_router(_router)
+    api.include_router(hints.router)
     api.add_exception_handler(ConsoleError, _answer_error)
     api.add_exception_handler(HTTPException, _answer_routing)
     api.add_exception_handler(ClientGone, _answer_nobody)
@@ -81,7 +83,7 @@ async def models(request: Request) -> Response:
 async def whoami(request: Request) -> Response:
     """Which tenant a key belongs to, and what its aliases mean now."""
     gateway, (actor, tenant) = _gateway(request), await _caller(request)
-    base = gateway.directory.snapshot().base
+    base, guards = gateway.directory.snapshot().base, gateway.directory.guards(tenant.id)
     aliases = [
         {
             "alias": route.alias,
@@ -101,6 +103,7 @@ async def whoami(request: Request) -> Response:
             "aliases": aliases,
             "limits": {"tps": limits.tps, "rpm": limits.rpm, "daily_tokens": limits.daily_tokens},
             "tokens_left_today": gateway.limiter.left_today(tenant),
+            "policy": {"version": guards.version, "sha256": guards.digest},
         }
     )
 

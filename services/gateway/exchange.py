@@ -14,9 +14,11 @@ from services.db import utcnow
 from services.errors import EngineUnavailable
 from services.gateway.answers import Receive, Send
 from services.gateway.chat_request import ChatRequest
+from services.gateway.guarding import FILTERED, Guarding
 from services.gateway.limits import Hold
 from services.gateway.outcome import Chosen, Outcome, Status
 from services.gateway.sse import StreamReader, token_count
+from services.guardrails.models import Action, tally
 from services.tenants.models import Actor, Tenant
 
 FINISH_REASONS = frozenset(
@@ -34,6 +36,7 @@ class Exchange:
     """A request and its answer.
 
     Attributes:
+        standing: Headers that say what the tenant has left of its limits.
         sent: Hash of the response bytes given to the client so far.
         has_begun: Whether the response's status is on its way, so that no other can be sent.
     """
@@ -45,6 +48,8 @@ class Exchange:
     tenant: Tenant | None = None
     hold: Hold | None = None
     chosen: Chosen | None = None
+    guarding: Guarding | None = None
+    standing: list[tuple[bytes, bytes]] = field(default_factory=list)
     is_stream: bool = False
     request_digest: bytes = b""
     received_at: datetime = field(default_factory=utcnow)
@@ -73,6 +78,7 @@ class Exchange:
             (b"x-request-id", self.request_id.encode()),
             (b"x-param-model", self.chosen.model.served.encode()),
             (b"x-param-arm", self.chosen.arm.value.encode()),
+            *self.standing,
         ]
 
     async def begin(self, headers: list[tuple[bytes, bytes]]) -> None:
@@ -97,6 +103,13 @@ class Exchange:
         """Send the end of a stream; no receipt commits to these bytes."""
         await self.send({"type": "http.response.body", "body": data})
 
+    def guarded(self, body: bytes, finish_reason: str) -> tuple[bytes, str]:
+        """A whole answer as the policy lets it go, and how it ended then."""
+        assert self.guarding is not None, "the policy is known before the engine is asked"
+        passed = self.guarding.answer(body)
+        stopped = any(one.action is Action.BLOCK for one in self.guarding.findings)
+        return passed, FILTERED if stopped else finish_reason
+
     def counts(self, prompt_tokens: int, completion_tokens: int) -> None:
         """Note the tokens as the engine counted them."""
         self.prompt_tokens, self.completion_tokens = prompt_tokens, completion_tokens
@@ -115,6 +128,7 @@ class Exchange:
         assert self.tenant is not None, "only a known tenant's request has an outcome"
         assert self.actor is not None, "only a known key's request has an outcome"
         assert self.chosen is not None, "only a request with a model has an outcome"
+        assert self.guarding is not None, "only a request with a policy has an outcome"
         now = time.perf_counter()
         first = self.first_byte
         return Outcome(
@@ -135,6 +149,9 @@ class Exchange:
             ttft_ms=None if first is None else round((first - self.began) * 1000),
             is_estimated=self.is_estimated,
             problem=problem,
+            policy_version=self.guarding.guards.version,
+            policy_digest=self.guarding.guards.digest,
+            findings=tally(tuple(self.guarding.findings)),
         )
 
 

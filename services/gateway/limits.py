@@ -11,6 +11,7 @@ empty.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -69,6 +70,48 @@ class Hold:
     is_settled: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How much of its limits a tenant has left: what OpenAI's rate limit headers say.
+
+    Attributes:
+        requests: Allowed a minute.
+        requests_reset_s: Until the whole minute is free again, seconds.
+        tokens: Allowed a day.
+        tokens_left: Neither used nor reserved.
+        tokens_reset_s: Until the tenant's midnight, seconds.
+    """
+
+    requests: int
+    requests_left: int
+    requests_reset_s: float
+    tokens: int
+    tokens_left: int
+    tokens_reset_s: float
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers that OpenAI's clients know."""
+        return [
+            (b"x-ratelimit-limit-requests", b"%d" % self.requests),
+            (b"x-ratelimit-remaining-requests", b"%d" % self.requests_left),
+            (b"x-ratelimit-reset-requests", _duration(self.requests_reset_s)),
+            (b"x-ratelimit-limit-tokens", b"%d" % self.tokens),
+            (b"x-ratelimit-remaining-tokens", b"%d" % self.tokens_left),
+            (b"x-ratelimit-reset-tokens", _duration(self.tokens_reset_s)),
+        ]
+
+
+def _duration(seconds: float) -> bytes:
+    """As OpenAI writes it: `7ms`, `12s`, `6m0s`, `5h12m0s`."""
+    if seconds < 1:
+        return b"%dms" % max(0, round(seconds * 1000))
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    if not minutes:
+        return b"%ds" % rest
+    hours, minutes = divmod(minutes, 60)
+    return b"%dh%dm%ds" % (hours, minutes, rest) if hours else b"%dm%ds" % (minutes, rest)
+
+
 class Limiter(Protocol):
     """Admits requests and keeps the day's tokens; asynchronous, so that a server can do it."""
 
@@ -78,6 +121,10 @@ class Limiter(Protocol):
 
     async def settle(self, hold: Hold, tokens: int) -> None:
         """Replace the reservation by what was used; a second call changes nothing."""
+        ...
+
+    async def standing(self, tenant: Tenant) -> Standing:
+        """What the tenant has left."""
         ...
 
 
@@ -152,6 +199,21 @@ class LocalLimiter:
         account = self._accounts[tenant.id]
         account.roll(self._now())
         return max(0, tenant.limits.daily_tokens - account.used - account.held)
+
+    async def standing(self, tenant: Tenant) -> Standing:
+        """What the tenant has left, the requests that run now counted."""
+        account, limits = self._accounts[tenant.id], tenant.limits
+        now = self._monotonic()
+        account.minute.wait(now, limits.rpm, MINUTE_S)
+        times = account.minute.times
+        return Standing(
+            requests=limits.rpm,
+            requests_left=max(0, limits.rpm - len(times)),
+            requests_reset_s=times[-1] + MINUTE_S - now if times else 0.0,
+            tokens=limits.daily_tokens,
+            tokens_left=self.left_today(tenant),
+            tokens_reset_s=account.day_ends - self._now(),
+        )
 
     def _take_turn(self, account: _Account, limits: Limits) -> None:
         now = self._monotonic()

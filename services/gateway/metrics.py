@@ -45,6 +45,10 @@ class Metrics:
             "param_gateway_first_byte_seconds", "From the request's last byte to a stream's first",
             ["arm"], buckets=_SECONDS, registry=registry,
         )  # fmt: skip
+        self._findings = Counter(
+            "param_gateway_findings", "What the guardrails found", ["tenant", "check", "action"],
+            registry=registry,
+        )  # fmt: skip
         self._batch = Histogram(
             "param_gateway_commit_outcomes", "Outcomes that shared one commit", buckets=_BATCH,
             registry=registry,
@@ -72,6 +76,9 @@ class Metrics:
         self._token(tenant, "completion").inc(outcome.completion_tokens)
         self._cost_of(tenant).inc(recorded.cost_micro)
         self._latency_of(arm).observe(outcome.latency_ms / 1000)
+        for found, number in outcome.findings.items():
+            check, *_, action = found.split(".")
+            self._findings.labels(tenant, check, action).inc(number)
         if outcome.ttft_ms is not None:
             self._ttft_of(arm).observe(outcome.ttft_ms / 1000)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -65,6 +66,8 @@ class Outcome:
         ttft_ms: To the first bytes of a stream; None without a stream.
         is_estimated: The engine did not say how many tokens it made; they were counted here.
         has_receipt: Whether the outcome is signed; a request without an answer is only logged.
+        policy_version: Of the guardrails that were applied; 0 is the built-in default.
+        findings: What they found: counts by `check.kind.action`.
     """
 
     request_id: str
@@ -82,6 +85,9 @@ class Outcome:
     completion_tokens: int
     latency_ms: int
     ttft_ms: int | None
+    policy_version: int
+    policy_digest: str
+    findings: Mapping[str, int]
     is_estimated: bool = False
     problem: str = ""
 
@@ -132,7 +138,10 @@ class Outcome:
             "finish_reason": self.finish_reason,
             "stream": self.stream,
             "request_commitment": request,
+            "policy_version": self.policy_version,
         }
+        if self.findings:
+            details["findings"] = dict(self.findings)
         if self.has_receipt:
             details["response_commitment"] = response
         if self.is_estimated:

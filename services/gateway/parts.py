@@ -8,6 +8,7 @@ from services.attestation.keys import Keyring
 from services.attestation.service import Receipts
 from services.audit.service import AuditLog
 from services.db import Database
+from services.guardrails.service import Guardrails
 from services.metering.service import Metering
 from services.registry.service import Registry
 from services.rollouts.service import Rollouts
@@ -51,6 +52,11 @@ class Parts(Protocol):
     @property
     def metering(self) -> Metering:
         """Prices and usage rows."""
+        ...
+
+    @property
+    def guardrails(self) -> Guardrails:
+        """The tenants' policies."""
         ...
 
     @property

@@ -138,4 +138,7 @@ def _facts(bill: _Bill, entry: Entry, issuer: str) -> ReceiptFacts:
         audit_seq=entry.seq,
         audit_leaf_hash=entry.leaf_hash,
         issuer=issuer,
+        policy_version=outcome.policy_version,
+        policy_digest=outcome.policy_digest,
+        findings=sum(outcome.findings.values()),
     )

@@ -30,6 +30,8 @@ from services.gateway.answers import model_not_found
 from services.gateway.limits import LocalLimiter
 from services.gateway.outcome import Chosen, Model
 from services.gateway.parts import Parts
+from services.guardrails.guards import Guards, compile_guards
+from services.guardrails.policy import default_policy
 from services.inference.model_store import resolve
 from services.registry.models import NAME_RULE, Adapter
 from services.rollouts.assign import assign
@@ -54,6 +56,7 @@ class Snapshot:
         routes: What an alias is served by, by tenant id and alias.
         adapters: The adapters that the routes name, by tenant id and name.
         base: The base model alone.
+        guards: What is checked, by tenant id, where a tenant has a policy of its own.
         read_at: When it was read, monotonic seconds.
     """
 
@@ -61,6 +64,7 @@ class Snapshot:
     routes: Mapping[tuple[str, str], Route]
     adapters: Mapping[tuple[str, str], Adapter]
     base: Model
+    guards: Mapping[str, Guards]
     read_at: float
 
 
@@ -77,6 +81,8 @@ class Directory:
         self._limiter = limiter
         self._adapters: dict[tuple[str, str], Adapter] = {}
         self._base = base_model(parts)
+        self._default = compile_guards(0, default_policy().source)
+        self._guards: dict[str, Guards] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gateway-directory")
         self._snapshot = self._read()
         self._task: asyncio.Task[None] | None = None
@@ -208,6 +214,24 @@ class Directory:
     def _model(self, adapter: Adapter) -> Model:
         return Model(adapter.name, adapter.digest, adapter.base_model, adapter.base_digest)
 
+    def guards(self, tenant_id: str) -> Guards:
+        """What is checked for a tenant.
+
+        Raises:
+            Unavailable: See `snapshot`.
+        """
+        return self.snapshot().guards.get(tenant_id, self._default)
+
+    def _compiled(self) -> dict[str, Guards]:
+        """The tenants' own guards; those of a policy that has not changed are kept."""
+        found: dict[str, Guards] = {}
+        for tenant_id, (version, source) in self._parts.guardrails.live().items():
+            known = self._guards.get(tenant_id)
+            is_same = known is not None and known.version == version
+            found[tenant_id] = known if is_same and known else compile_guards(version, source)
+        self._guards = found
+        return found
+
     def _read(self) -> Snapshot:
         read_at = time.monotonic()
         callers = self._parts.tenants.live_keys()
@@ -222,7 +246,7 @@ class Directory:
                     adapters[tenant_id, name] = found
         if not self._base.base_digest:
             self._base = base_model(self._parts)
-        return Snapshot(callers, routes, adapters, self._base, read_at)
+        return Snapshot(callers, routes, adapters, self._base, self._compiled(), read_at)
 
     async def _refresh_forever(self) -> None:
         loop = asyncio.get_running_loop()

@@ -9,6 +9,7 @@ import orjson
 
 from services.errors import ConsoleError, EngineUnavailable
 from services.gateway.answers import error_body
+from services.gateway.guarding import FILTERED, GuardedStream
 
 MAX_FRAME = 10 * 1024 * 1024
 """Bytes of one frame; an engine that sends more is broken."""
@@ -73,6 +74,7 @@ class StreamReader:
         finish_reason: Of the last choice that finished; None while none has.
         is_done: The engine said `[DONE]`.
         failure: What the engine reported as an error inside the stream.
+        guarded: Reads every text before it goes out; None where nothing is checked.
     """
 
     wants_usage: bool
@@ -83,6 +85,7 @@ class StreamReader:
     finish_reason: str | None = None
     is_done: bool = False
     failure: str | None = None
+    guarded: GuardedStream | None = None
     _splitter: FrameSplitter = field(default_factory=FrameSplitter)
 
     def feed(self, data: bytes) -> bytes:
@@ -130,11 +133,33 @@ class StreamReader:
             if (choice.get("delta") or {}).get("content"):
                 self.deltas += 1
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
-        if usage is None:
-            return frame + b"\n\n"
         if not choices:
-            return frame + b"\n\n" if self.wants_usage else b""
-        if self.wants_continuous_usage:
+            return b"" if usage is not None and not self.wants_usage else frame + b"\n\n"
+        has_usage = usage is not None and not self.wants_continuous_usage
+        if self.guarded is None and not has_usage:
             return frame + b"\n\n"
-        del chunk["usage"]
-        return b"data: " + orjson.dumps(chunk) + b"\n\n"
+        if has_usage:
+            del chunk["usage"]
+        if self.guarded is not None and not self._let_through(chunk, choices):
+            return b""
+        passed = b"data: " + orjson.dumps(chunk) + b"\n\n"
+        if self.guarded is not None and self.guarded.is_stopped:
+            self.is_done, self.finish_reason = True, FILTERED
+            passed += self._last_usage(chunk)
+        return passed
+
+    def _let_through(self, chunk: dict[str, Any], choices: list[dict[str, Any]]) -> bool:
+        """Whether the guards leave anything of a chunk; the first one carries the role."""
+        assert self.guarded is not None, "asked only where there are guards"
+        return self.guarded.chunk(choices) or "usage" in chunk
+
+    def _last_usage(self, chunk: dict[str, Any]) -> bytes:
+        """The usage that the engine would have sent at the end of a stream that is cut short."""
+        if not self.wants_usage or self.prompt_tokens is None:
+            return b""
+        counts = {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }
+        return b"data: " + orjson.dumps({**chunk, "choices": [], "usage": counts}) + b"\n\n"

@@ -33,6 +33,7 @@ class FakeEngine:
         requests: Bodies of the chat requests, as they arrived.
         adapters: Loaded adapters: name to folder.
         loads: Names in the order in which they were loaded.
+        says: What every answer is, token by token; its usual words where it is empty.
         aborted: Chat requests whose client went away before the end.
         words: How many tokens an answer has at most.
         context: `max_model_len` in the model list; None leaves it out.
@@ -45,6 +46,7 @@ class FakeEngine:
     requests: list[dict[str, Any]] = field(default_factory=list)
     adapters: dict[str, str] = field(default_factory=dict)
     loads: list[str] = field(default_factory=list)
+    says: list[str] = field(default_factory=list)
     aborted: int = 0
 
     def __enter__(self) -> Self:
@@ -136,8 +138,11 @@ class FakeEngine:
             return _error(500, "the fake engine failed")
         if mood == "refuse":
             return _error(400, "temperature must be in [0, 2]", param="temperature")
-        count = min(body.get("max_tokens") or self.words, self.words)
-        words = [f"Hello from {body['model']}", *(f" w{n}" for n in range(1, self.words))][:count]
+        words = self.says or [f"Hello from {body['model']}"]
+        if not self.says:
+            words = [*words, *(f" w{n}" for n in range(1, self.words))]
+        count = min(body.get("max_tokens") or len(words), len(words))
+        words = words[:count]
         finish = "length" if body.get("max_tokens") == count else "stop"
         try:
             if body.get("stream"):

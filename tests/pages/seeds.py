@@ -211,6 +211,7 @@ def receipt(services: Services, tenant_id: str = "acme", *, actor_id: str = "key
             price_version="1", finish_reason="stop", stream=False, partial=False,
             received_at=now, completed_at=now, audit_seq=entry.seq,
             audit_leaf_hash=entry.leaf_hash, issuer="param-console.local",
+            policy_version=2, policy_digest="cd" * 32, findings=1,
         )  # fmt: skip
         envelope = sign(facts, services.keyring.key("receipt"))
         services.receipts.store(

@@ -33,7 +33,7 @@ def facts(**changed: Any) -> ReceiptFacts:
         "prompt_tokens": 12, "completion_tokens": 34, "cost_micro": 15, "currency": "USD",
         "price_version": "1", "finish_reason": "stop", "stream": False, "partial": False,
         "received_at": NOW, "completed_at": NOW, "audit_seq": 1, "audit_leaf_hash": "ab" * 32,
-        "issuer": "test.local",
+        "issuer": "test.local", "policy_version": 2, "policy_digest": "cd" * 32, "findings": 1,
     }  # fmt: skip
     return ReceiptFacts(**{**fields, **changed})
 

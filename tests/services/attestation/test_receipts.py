@@ -291,7 +291,7 @@ def _malleable() -> str:
         {**_ENVELOPE, "payloadType": None},
         {**_ENVELOPE, "payload": None},
         {**_ENVELOPE, "payload": _ENVELOPE["payload"] + "\n"},
-        {**_ENVELOPE, "payload": _ENVELOPE["payload"].replace("=", "")},
+        {**_ENVELOPE, "payload": _ENVELOPE["payload"][:-1]},
         {**_ENVELOPE, "signatures": []},
         {**_ENVELOPE, "signatures": _ENVELOPE["signatures"] * 2},
         {**_ENVELOPE, "signatures": ["x"]},

@@ -26,6 +26,7 @@ from tests.services.registry.adapters import BASE_DIGEST, DATASET_SHA256, write_
 
 SYSTEM = Actor.system("test")
 PLENTY = Limits(tps=10**6, rpm=10**6, daily_tokens=10**9)
+HOOK_SECRET = "secret-of-the-installation"
 HELLO = [{"role": "user", "content": "hello"}]
 
 
@@ -55,6 +56,12 @@ class Edge:
         key = self.services.tenants.create_key(SYSTEM, tenant_id, "test").key
         eventually(lambda: self.get("/v1/whoami", key).status_code == 200)
         return key
+
+    def follow_policy(self, tenant_id: str, source: str) -> None:
+        """Give a tenant a policy and wait until the gateway follows it."""
+        saved = self.services.guardrails.save(SYSTEM, tenant_id, source)
+        key = self.key(tenant_id)
+        eventually(lambda: self.get("/v1/whoami", key).json()["policy"]["version"] == saved.version)
 
     def adapter(self, tenant_id: str, seed: int, alias: str | None = None) -> str:
         """A registered adapter."""
@@ -98,6 +105,7 @@ def environment(home: Path, engine_url: str, database_url: str, port: int) -> di
         "PARAM_GATEWAY_PORT": str(port),
         # Nobody listens there: the gateway must not need MLflow.
         "PARAM_MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+        "PARAM_LABEL_STUDIO_HOOK_SECRET": HOOK_SECRET,
     }
 
 

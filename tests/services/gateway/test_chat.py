@@ -217,6 +217,8 @@ def test_too_many_requests_are_told_when_to_come_back(edge: Edge) -> None:
     answers = [edge.chat(key) for _ in range(5)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
     assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
+    assert answers[-1].headers["x-ratelimit-remaining-requests"] == "0"
+    assert answers[0].headers["x-ratelimit-remaining-requests"] == "2"
     assert answers[-1].json()["error"]["code"] == "rate_limit_exceeded"
     with pytest.raises(openai.RateLimitError):
         client(edge, key).chat.completions.create(model="", messages=HELLO)

@@ -130,7 +130,7 @@ def test_an_engine_that_dies_in_a_stream_leaves_a_signed_partial(edge: Edge) -> 
     assert answer.status_code == 200
     assert b"[DONE]" not in answer.content
     body, _, end = answer.content.partition(b": receipt ")
-    assert b"w1" in body
+    assert b"fake-base " in body  # the last word is held back: it might have grown into a finding
     assert json.loads(end.partition(b"data: ")[2])["error"]["code"] == "engine_unavailable"
     predicate = receipt(edge, answer.headers["x-request-id"])
     assert predicate["response"]["partial"] is True
@@ -149,6 +149,7 @@ def receipt(edge: Edge, receipt_id: str) -> dict:  # type: ignore[type-arg]
 
 def test_a_client_that_leaves_a_stream_pays_for_what_it_saw(edge: Edge) -> None:
     key = edge.key("legal")
+    edge.follow_policy("legal", "version: 1\nchecks: {}\n")  # nothing is held back
     body = {"messages": [{"role": "user", "content": "stall"}], "stream": True}
     url = f"{edge.url}/v1/chat/completions"
     with edge.http.stream("POST", url, json=body, headers=bearer(key)) as answer:

@@ -141,3 +141,21 @@ def test_reservations_never_exceed_what_is_left(
         assert held <= limit
 
     asyncio.run(run())
+
+
+async def test_the_standing_counts_down_and_names_its_resets() -> None:
+    clock, who = Clock(), tenant(tps=10, rpm=3, daily_tokens=100)
+    made = limiter(clock, used=10)
+    await made.admit(who, Ask(prompt_bound=5, completion=15))
+    assert dict((await made.standing(who)).headers()) == {
+        b"x-ratelimit-limit-requests": b"3",
+        b"x-ratelimit-remaining-requests": b"2",
+        b"x-ratelimit-reset-requests": b"1m0s",
+        b"x-ratelimit-limit-tokens": b"100",
+        b"x-ratelimit-remaining-tokens": b"70",
+        b"x-ratelimit-reset-tokens": b"12h0m0s",
+    }
+    clock.now += 59.5
+    assert (await made.standing(who)).requests_reset_s == 0.5
+    clock.now += 0.5
+    assert (await made.standing(who)).requests_left == 3
