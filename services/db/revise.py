@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +20,39 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, MetaData
 
-import services
 from services.db.engine import MIGRATIONS, Database
 from services.db.types import Base
+
+ROOMS = ("services", "labeling")
+"""The packages that declare tables."""
 
 
 def declared_tables() -> MetaData:
     """The tables of all domains: every `store` module, and the audit outbox, imported."""
-    for module in pkgutil.walk_packages(services.__path__, "services."):
-        if module.name.rpartition(".")[2] in {"store", "outbox"}:
-            importlib.import_module(module.name)
+    for room in ROOMS:
+        folder = importlib.import_module(room).__path__
+        for module in pkgutil.walk_packages(folder, f"{room}."):
+            if module.name.rpartition(".")[2] in {"store", "outbox"}:
+                importlib.import_module(module.name)
     return Base.metadata
 
 
 def differences(connection: Connection) -> list[Any]:
     """What the declared tables have that the connected database has not, and the reverse."""
-    context = MigrationContext.configure(connection, opts={"compare_type": True})
-    return list(compare_metadata(context, declared_tables()))
+    metadata = declared_tables()
+    opts = {"compare_type": True, "include_name": is_declared}
+    context = MigrationContext.configure(connection, opts=opts)
+    return list(compare_metadata(context, metadata))
+
+
+def is_declared(name: str | None, kind: str, _parents: Mapping[str, Any]) -> bool:
+    """Whether a table is one that classes can declare.
+
+    A full-text index is not: a domain that makes one itself names the beginning of its tables in
+    `Base.metadata.info["made_by_hand"]`.
+    """
+    by_hand = tuple(Base.metadata.info.get("made_by_hand", ()))
+    return kind != "table" or name is None or not name.startswith(by_hand)
 
 
 def main(message: str) -> None:

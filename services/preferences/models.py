@@ -12,12 +12,32 @@ from typing import Any, Literal
 Language = Literal["tr", "en", "other"]
 
 
+CRITERIA = ("relevance", "helpfulness", "accuracy", "safety", "clarity")
+"""What answers are rated on: 1 (poor) to 5 (excellent) by people, 0 to 10 by a judge."""
+
+FLAGS = ("unsafe", "factual_error", "bad_prompt", "needs_expert")
+"""Why somebody wants a second pair of eyes; a flagged vote is never the last word."""
+
+SKIP_REASONS = ("not_my_field", "unclear", "too_long", "offensive", "other")
+
+
 class PairStatus(StrEnum):
-    """What the latest decision made of a pair."""
+    """What the latest decision made of a pair.
+
+    `disputed`: the votes disagree, or one of them is flagged; an adjudicator settles it.
+    """
 
     UNREVIEWED = "unreviewed"
+    DISPUTED = "disputed"
     APPROVED = "approved"
     REJECTED = "rejected"
+
+
+class Origin(StrEnum):
+    """Where a vote was cast."""
+
+    DESK = "desk"
+    LABEL_STUDIO = "label-studio"
 
 
 class ReviewKind(StrEnum):
@@ -87,7 +107,7 @@ class Decision:
         number: 1 for the pair's first decision.
         verdict: The status that the pair has from then on.
         chosen_response_id: None unless approved; likewise the rejected one.
-        mark: `demo` where no person looked at the pair; empty otherwise.
+        mark: `demo` or `bulk` where no person looked at the pair; empty otherwise.
         review_id: The vote or undo that decided; None where an engineer or a program did.
     """
 
@@ -114,7 +134,15 @@ class Review:
         strength: 0 (tie) to 3 (much better); None for both bad and what is no vote.
         response_id: The version that an edit, or the undo of an edit, made; None otherwise.
         undoes_id: The action that an undo takes back.
-        active_ms: Time at the card as the page measured it, milliseconds.
+        active_ms: Time at the card without the pauses, milliseconds.
+        reason: One of `SKIP_REASONS` of a skip, the reason of an edit; empty otherwise.
+        flags: Of a vote, out of `FLAGS`.
+        ratings: Of a vote: by response id, by criterion, 1 to 5; what was not rated is absent.
+        revises_id: The vote that this one replaces; the older one stays as it was cast.
+        is_revealed: The annotator had seen the AI's verdict when voting.
+        is_random: The card was drawn by lot, so that it speaks for all pairs.
+        is_gold: The card was planted: it measures the annotator and decides nothing.
+        origin: Where it was cast.
     """
 
     id: str
@@ -131,6 +159,39 @@ class Review:
     response_id: str | None
     undoes_id: str | None
     created_at: datetime
+    reason: str = ""
+    flags: tuple[str, ...] = ()
+    ratings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    revises_id: str | None = None
+    is_revealed: bool = False
+    is_random: bool = False
+    is_gold: bool = False
+    origin: Origin = Origin.DESK
+
+
+@dataclass(frozen=True)
+class Judgment:
+    """What an AI judge said of a pair when it saw the answers in one order.
+
+    Attributes:
+        first_response_id: The version that it saw first; likewise second.
+        preferred_response_id: None for a tie.
+        scores: By response id, by criterion, 0 to 10; what it did not score is absent.
+        reason: Its own words; untrusted.
+        judge: Name of the model that judged.
+        revision: Of its instructions; equal texts under one revision are comparable.
+    """
+
+    id: str
+    pair_id: str
+    first_response_id: str
+    second_response_id: str
+    preferred_response_id: str | None
+    scores: Mapping[str, Mapping[str, float]]
+    reason: str
+    judge: str
+    revision: str
+    created_at: datetime
 
 
 @dataclass(frozen=True)
@@ -140,6 +201,7 @@ class History:
     versions: tuple[Response, ...]
     reviews: tuple[Review, ...]
     decisions: tuple[Decision, ...]
+    judgments: tuple[Judgment, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,6 +215,12 @@ class Pair:
         chosen_response_id: What the latest decision chose; None unless approved.
         extra: Metadata that came with the row; untrusted.
         source_line: Line of the imported file.
+        lints: What stands out in the texts, by name; see `lints`.
+        is_evaluation: Its prompt belongs to an evaluation set: it is never trained on.
+        is_stale: An answer was edited after the AI scored it.
+        overlap: How many people vote on it.
+        assignee: `user:ID` or `group:ID` whose card alone it can be; None for everybody.
+        gold_response_id: First version of the known better answer of a planted pair.
         history: Only filled by `Preferences.pair`.
     """
 
@@ -168,6 +236,12 @@ class Pair:
     status: PairStatus
     extra: Mapping[str, Any]
     created_at: datetime
+    lints: tuple[str, ...] = ()
+    is_evaluation: bool = False
+    is_stale: bool = False
+    overlap: int = 1
+    assignee: str | None = None
+    gold_response_id: str | None = None
     history: History | None = None
 
     def response(self, response_id: str | None) -> Response | None:
@@ -188,13 +262,15 @@ class Page:
     """One page of a list.
 
     Attributes:
-        total: Rows that match, on all pages.
+        total: Rows that match, on all pages; counted no further than `queries.COUNTED`.
+        is_capped: There are more than were counted.
     """
 
     pairs: tuple[Pair, ...]
     total: int
     limit: int
     offset: int
+    is_capped: bool = False
 
 
 @dataclass(frozen=True)
@@ -228,6 +304,21 @@ class RowError:
 
 
 @dataclass(frozen=True)
+class SampleRow:
+    """A good row, to look at before anything is written.
+
+    Attributes:
+        line: Line of the file on which the row begins, from 1.
+        preferred: Index of the answer that the file prefers; None where it prefers none.
+    """
+
+    line: int
+    turns: tuple[Turn, ...]
+    answers: tuple[str, str]
+    preferred: int | None
+
+
+@dataclass(frozen=True)
 class ImportReport:
     """What became of a file.
 
@@ -239,6 +330,7 @@ class ImportReport:
         rejected: Bad rows, all of them.
         errors: The first `formats.MAX_ERRORS` of the bad rows.
         contradictions: Duplicates that prefer the other answer (the first ones, likewise).
+        sample: The first good rows.
     """
 
     read: int
@@ -248,6 +340,7 @@ class ImportReport:
     errors: tuple[RowError, ...]
     format: str
     contradictions: tuple[RowError, ...] = ()
+    sample: tuple[SampleRow, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The counts as `param pairs import --json` prints them."""

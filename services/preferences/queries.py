@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 
 from services.db import new_id
 from services.errors import NotFound
-from services.preferences import records
+from services.preferences import records, search
+from services.preferences.filters import Sort
 from services.preferences.models import (
     Decision,
     History,
@@ -28,15 +29,17 @@ from services.preferences.store import (
     PROMPTS,
     RESPONSES,
     DecisionRow,
+    JudgmentRow,
     PairRow,
     PromptRow,
     ResponseRow,
     ReviewRow,
 )
-from services.preferences.text import folded
 
 CHUNK = 500
 """Rows a query; SQLite takes 32,766 parameters, the planner is quicker with few."""
+COUNTED = 10_000
+"""Pairs that a list counts and turns through."""
 
 
 def serialise(session: Session, name: str) -> None:
@@ -50,40 +53,38 @@ def serialise(session: Session, name: str) -> None:
         )
 
 
-def matching(
-    tenant_id: str,
-    *,
-    status: PairStatus | None = None,
-    query: str = "",
-    language: str | None = None,
-    source: str | None = None,
-) -> list[ColumnElement[bool]]:
-    """Conditions on `PairRow` joined with `PromptRow`."""
-    wanted: list[ColumnElement[bool]] = [PairRow.tenant_id == tenant_id]
-    if status is not None:
-        wanted.append(PairRow.status == status.value)
-    if language is not None:
-        wanted.append(PairRow.language == language)
-    if source is not None:
-        wanted.append(PairRow.source == source)
-    wanted += [
-        PromptRow.folded.contains(folded(word), autoescape=True) for word in query.split()[:20]
-    ]
-    return wanted
-
-
 def find(
-    session: Session, conditions: Sequence[ColumnElement[bool]], *, limit: int, offset: int
+    session: Session,
+    conditions: Sequence[ColumnElement[bool]],
+    *,
+    limit: int,
+    offset: int,
+    sort: Sort = Sort.ARRIVAL,
 ) -> list[Pair]:
-    """Pairs that match, in order of arrival."""
-    wanted = _PAIRS.join(PromptRow).where(*conditions).order_by(PairRow.position)
+    """Pairs that match, in order."""
+    wanted = _PAIRS.where(*conditions).order_by(*_ORDERS[sort])
     return [one.pair for one in _assemble(session, wanted.limit(limit).offset(offset))]
 
 
-def count(session: Session, conditions: Sequence[ColumnElement[bool]]) -> int:
-    """How many pairs match."""
-    joined = select(func.count()).select_from(PairRow).join(PromptRow)
-    return session.scalar(joined.where(*conditions)) or 0
+_ORDERS: Mapping[Sort, tuple[Any, ...]] = {
+    Sort.ARRIVAL: (PairRow.position,),
+    Sort.NEWEST: (PairRow.position.desc(),),
+    Sort.PRIORITY: (PairRow.priority.desc(), PairRow.position),
+}
+
+
+def count(
+    session: Session, conditions: Sequence[ColumnElement[bool]], *, up_to: int | None = None
+) -> int:
+    """How many pairs match.
+
+    Args:
+        up_to: Count no further: nobody turns a thousand pages.
+    """
+    if up_to is None:
+        return session.scalar(select(func.count()).select_from(PairRow).where(*conditions)) or 0
+    some = select(PairRow.position).where(*conditions).limit(up_to).subquery()
+    return session.scalar(select(func.count()).select_from(some)) or 0
 
 
 def get(session: Session, tenant_id: str, pair_id: str) -> Pair:
@@ -184,10 +185,16 @@ def history(session: Session, pair_id: str) -> History:
     decisions = session.scalars(
         select(DecisionRow).where(DecisionRow.pair_id == pair_id).order_by(DecisionRow.number)
     )
+    judgments = session.scalars(
+        select(JudgmentRow)
+        .where(JudgmentRow.pair_id == pair_id)
+        .order_by(JudgmentRow.created_at, JudgmentRow.id)
+    )
     return History(
         versions=tuple(records.response(row) for row in versions),
         reviews=tuple(records.review(row) for row in reviews),
         decisions=tuple(records.decision(row) for row in decisions),
+        judgments=tuple(records.judgment(row) for row in judgments),
     )
 
 
@@ -204,7 +211,7 @@ def decide(
     mark: str = "",
     review_id: str | None = None,
 ) -> Decision:
-    """Append a decision and make the pair's columns say the same; the pair's lease ends."""
+    """Append a decision and make the pair's columns say the same."""
     entry = DecisionRow(
         id=new_id(),
         tenant_id=row.tenant_id,
@@ -223,7 +230,6 @@ def decide(
     row.decisions = entry.number
     row.status, row.mark = entry.verdict, mark
     row.chosen_response_id, row.rejected_response_id = chosen_id, rejected_id
-    row.lease_holder = row.lease_until = None
     return records.decision(entry)
 
 
@@ -285,8 +291,6 @@ _APPROVE = (
         decisions=bindparam("number"),
         chosen_response_id=bindparam("chosen"),
         rejected_response_id=bindparam("rejected"),
-        lease_holder=None,
-        lease_until=None,
     )
 )
 
@@ -307,8 +311,22 @@ def add_version(
         author_id=author_id,
         created_at=at,
     )
+    _search_again(session, pair, row)
     session.add(row)
     return records.response(row)
+
+
+def _search_again(session: Session, pair: Pair, new: ResponseRow) -> None:
+    """Let the search find the text of a version that is about to be written, not its elder's."""
+    wanted = select(PairRow.position, PromptRow.folded).join(PromptRow).where(PairRow.id == pair.id)
+    position, asked = session.execute(wanted).one()
+    versions = select(ResponseRow.root_id, ResponseRow.text).where(ResponseRow.pair_id == pair.id)
+    current = {root: found for root, found in session.execute(versions.order_by("version"))}
+    before = search.words((asked, *current.values()))
+    after = search.words((asked, *(current | {new.root_id: new.text}).values()))
+    search.change(
+        session.connection(), pair.tenant_id, pair.id, position, before=before, after=after
+    )
 
 
 # Columns instead of mapped objects: lists and data sets read many rows and change none.
@@ -349,5 +367,11 @@ def _stored(row: Any, prompt: Any, current: dict[str, Response]) -> Stored:
         status=PairStatus(row.status),
         extra=row.extra or {},
         created_at=row.created_at,
+        lints=tuple(row.lints or ()),
+        is_evaluation=prompt.is_evaluation,
+        is_stale=row.is_stale,
+        overlap=row.overlap,
+        assignee=row.assignee,
+        gold_response_id=row.gold_response_id,
     )
     return Stored(pair, row.position, prompt.key, prompt.split, row.mark, row.decisions)

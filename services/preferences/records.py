@@ -6,8 +6,16 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from services.preferences.models import Decision, PairStatus, Response, Review, ReviewKind
-from services.preferences.store import DecisionRow, ResponseRow, ReviewRow
+from services.preferences.models import (
+    Decision,
+    Judgment,
+    Origin,
+    PairStatus,
+    Response,
+    Review,
+    ReviewKind,
+)
+from services.preferences.store import DecisionRow, JudgmentRow, ResponseRow, ReviewRow
 
 
 def response(row: ResponseRow | Row[Any]) -> Response:
@@ -24,7 +32,7 @@ def response(row: ResponseRow | Row[Any]) -> Response:
     )
 
 
-def review(row: ReviewRow) -> Review:
+def review(row: ReviewRow | Row[Any]) -> Review:
     """The record of a row."""
     return Review(
         id=row.id,
@@ -40,6 +48,30 @@ def review(row: ReviewRow) -> Review:
         active_ms=row.active_ms,
         response_id=row.response_id,
         undoes_id=row.undoes_id,
+        created_at=row.created_at,
+        reason=row.reason,
+        flags=tuple(row.flags or ()),
+        ratings=row.ratings or {},
+        revises_id=row.revises_id,
+        is_revealed=row.is_revealed,
+        is_random=row.is_random,
+        is_gold=row.is_gold,
+        origin=Origin(row.origin),
+    )
+
+
+def judgment(row: JudgmentRow | Row[Any]) -> Judgment:
+    """The record of a row, or of its columns."""
+    return Judgment(
+        id=row.id,
+        pair_id=row.pair_id,
+        first_response_id=row.first_response_id,
+        second_response_id=row.second_response_id,
+        preferred_response_id=row.preferred_response_id,
+        scores=row.scores,
+        reason=row.reason,
+        judge=row.judge,
+        revision=row.revision,
         created_at=row.created_at,
     )
 

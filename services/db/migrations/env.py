@@ -7,6 +7,7 @@ from typing import Any, Literal
 from alembic import context
 from sqlalchemy.types import JSON
 
+from services.db.revise import is_declared
 from services.db.types import UtcDateTime
 
 
@@ -25,6 +26,7 @@ context.configure(
     target_metadata=context.config.attributes.get("metadata"),
     render_as_batch=True,
     render_item=render_item,
+    include_name=is_declared,
     compare_type=True,
 )
 with context.begin_transaction():
