@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export UV_HTTP_TIMEOUT ?= 180
 
-.PHONY: run setup demo test check format bench vllm lock revision clean
+.PHONY: run setup demo test check format bench bench-gateway vllm label-studio lock revision clean
 .DEFAULT_GOAL := run
 
 run: setup ## Set up, load demo data on the first start, then start everything (Ctrl-C stops it)
@@ -48,8 +48,16 @@ format: setup
 bench: setup ## Every benchmark prints its table
 	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
+bench-gateway: setup ## The gateway beside LiteLLM's proxy, which gets an environment of its own (.venv-litellm)
+	@test -x .venv-litellm/bin/litellm || { $(PYTHON) -m venv .venv-litellm && .venv-litellm/bin/python -m pip install -q \
+	  "litellm[proxy]==1.106.2" httptools opentelemetry-sdk opentelemetry-exporter-otlp; }
+	$(BIN)/python bench/gateway.py --peer .venv-litellm/bin/litellm
+
 vllm: setup ## Real vLLM in an environment of its own (.venv-vllm), for `param up --engine vllm`
 	$(BIN)/python -m services.inference.install_vllm
+
+label-studio: setup ## A real Label Studio server in an environment of its own (.venv-label-studio)
+	$(BIN)/python -m labeling.label_studio.install
 
 lock: ## Compile requirements.lock from pyproject.toml
 	uv pip compile pyproject.toml --all-extras --python-version 3.11 --upgrade-package torch \
@@ -60,4 +68,4 @@ revision: setup ## Write the next migration from the tables: make revision m="wh
 	$(BIN)/python -m services.db.revise "$(m)"
 
 clean:
-	rm -rf $(VENV) .venv-vllm build *.egg-info
+	rm -rf $(VENV) .venv-vllm .venv-label-studio .venv-litellm build *.egg-info

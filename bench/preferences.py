@@ -1,4 +1,4 @@
-"""Import of many pairs, and the time from a vote to the next card among them.
+"""Import of many pairs, finding them, changing them, and the time from a vote to the next card.
 
     python bench/preferences.py [--pairs 100000] [--votes 300] [--database URL]
 
@@ -17,11 +17,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from labeling.queue import ReviewQueue
 from services.db import Database
 from services.db.revise import declared_tables
+from services.preferences.bulk import Bulk, Kind
+from services.preferences.filters import Filters, Sort
+from services.preferences.models import PairStatus
 from services.preferences.service import Preferences
 from services.tenants.models import Actor
 
@@ -121,6 +124,8 @@ def measure(home: Path, url: str, options: argparse.Namespace) -> list[tuple[str
     ]
     _, words, again = timed(take_in)
     table.append(("import of the same file again", f"{words}, {again} new"))
+    table += finding(preferences, actor)
+    table += changing(Bulk(db), actor)
     table.append(("vote to next card", percentiles(review(queue, actor, options.votes))))
     counts = [timed(lambda: queue.progress(actor, "bench"))[0] for _ in range(20)]
     table.append(("progress", percentiles(counts)))
@@ -131,6 +136,46 @@ def measure(home: Path, url: str, options: argparse.Namespace) -> list[tuple[str
     table.append(("peak memory at the end", f"{peak_mib():.0f} MiB"))
     db.close()
     return table
+
+
+def finding(preferences: Preferences, actor: Actor) -> list[tuple[str, str]]:
+    """Times of the list that the page draws: 25 rows and how many there are."""
+    asked: dict[str, dict[str, Any]] = {
+        "browse, first page": {},
+        "browse, page 300": {"offset": 7_475},
+        "browse, by priority": {"sort": Sort.PRIORITY},
+        "browse, by status and what stands out": {
+            "status": PairStatus.UNREVIEWED,
+            "lint": "length_gap",
+        },
+        "search, one pair has the word": {"query": "77777"},
+        "search, nearly all have the word": {"query": "neden"},
+        "search, three words": {"query": "neden weight kitap"},
+        "search, beginnings of two words, one status": {
+            "query": "ans wei",
+            "status": PairStatus.UNREVIEWED,
+        },
+    }
+    rows = []
+    for name, how in asked.items():
+        seconds = [
+            timed(lambda how=how: preferences.pairs(actor, "bench", limit=25, **how))[0]  # type: ignore[misc]
+            for _ in range(20)
+        ]
+        rows.append((name, percentiles(seconds)))
+    return rows
+
+
+def changing(bulk: Bulk, actor: Actor) -> list[tuple[str, str]]:
+    """Times of a bulk action over all pairs: counted, done, taken back."""
+    _, counted, seen = timed(lambda: bulk.preview(actor, "bench", Kind.REJECT, Filters()))
+    _, done, action = timed(lambda: bulk.run(actor, "bench", Kind.REJECT, Filters()))
+    _, back, undo = timed(lambda: bulk.undo(actor, "bench", action.id))
+    return [
+        ("bulk action, preview", f"{counted}, {seen.changed:,} pairs"),
+        ("bulk action", f"{done}, {action.changed:,} pairs"),
+        ("bulk action, taken back", f"{back}, {undo.changed:,} pairs"),
+    ]
 
 
 def review(queue: ReviewQueue, actor: Actor, votes: int) -> list[float]:

@@ -56,6 +56,10 @@ ROWS: tuple[Row, ...] = (
     Row("home.py", "nav.home", "", "cycle"),
     Row("review.py", "nav.review", "nav.section_pairs", "rate_review", _P.REVIEW),
     Row("pairs.py", "nav.pairs", "nav.section_pairs", "compare_arrows", _P.READ_PAIRS),
+    Row("agreement.py", "nav.agreement", "nav.section_pairs", "handshake", _P.READ_PAIRS),
+    Row("quality.py", "nav.quality", "nav.section_pairs", "fact_check", _P.READ_PAIRS),
+    Row("review_settings.py", "nav.review_settings", "nav.section_pairs", "tune", _P.EDIT_PAIRS),
+    Row("labelstudio.py", "nav.labelstudio", "nav.section_pairs", "sync_alt", _P.READ_PAIRS),
     Row("train.py", "nav.train", "nav.section_models", "model_training", _P.READ_MODELS),
     Row("evaluate.py", "nav.evaluate", "nav.section_models", "balance", _P.READ_MODELS),
     Row("rollouts.py", "nav.rollouts", "nav.section_models", "call_split", _P.READ_MODELS),
@@ -63,6 +67,7 @@ ROWS: tuple[Row, ...] = (
     Row("audit.py", "nav.audit", "nav.section_trust", "history", _P.READ_AUDIT),
     Row("verify.py", "nav.verify", "nav.section_trust", "verified_user", public=True),
     Row("tenants.py", "nav.tenants", "nav.section_admin", "apartment", _P.READ_TENANT),
+    Row("policy.py", "nav.policy", "nav.section_admin", "shield", _P.READ_TENANT),
     Row("users.py", "nav.users", "nav.section_admin", "group", _P.MANAGE_USERS),
 )
 

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from threading import Event
+from threading import Event, Thread
 
 from console.exit_status import exit_status
 from console.processes import programs
@@ -115,7 +115,9 @@ def serve(name: str, settings: Settings, *, engine: str = "embedded") -> None:
 
 def worker(settings: Settings) -> None:
     """Run jobs until SIGTERM or Ctrl-C."""
+    from labeling.label_studio import schedule, sync
     from services import bootstrap
+    from services.jobs import hints
     from services.jobs.worker import run_worker
 
     logging.basicConfig(
@@ -128,7 +130,10 @@ def worker(settings: Settings) -> None:
     ready = programs.worker_ready_file(settings)
     ready.parent.mkdir(parents=True, exist_ok=True)
     ready.write_text(str(os.getpid()))
-    run_worker(services, bootstrap.worker_handlers(), stop)
+    handlers = {**bootstrap.worker_handlers(), hints.LABEL_STUDIO: sync.handler}
+    looking = (services.db, services.jobs, settings, stop)
+    Thread(target=schedule.keep_asking, args=looking, name="label-studio", daemon=True).start()
+    run_worker(services, handlers, stop)
 
 
 def main(arguments: list[str]) -> int:

@@ -8,10 +8,17 @@ import logging
 
 import streamlit as st
 
+from labeling.adjudication import Adjudication
+from labeling.agreement import Agreements
+from labeling.label_studio.service import LabelStudio
+from labeling.meters import Meters
+from labeling.policies import Policies
 from labeling.queue import ReviewQueue
 from services import bootstrap, settings
 from services.bootstrap import Services
 from services.errors import ConsoleError
+from services.preferences.bulk import Bulk
+from services.preferences.views import Views
 
 _log = logging.getLogger(__name__)
 _DRAWS_WITH = ("pandas", "pyarrow", "plotly.graph_objects")
@@ -46,3 +53,47 @@ def warm_up() -> None:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
+
+
+@st.cache_resource(show_spinner=False)
+def policies() -> Policies:
+    """How tenants review, over the shared services."""
+    return Policies(services().db)
+
+
+@st.cache_resource(show_spinner=False)
+def agreements() -> Agreements:
+    """How far annotators agree, over the shared services."""
+    return Agreements(services().db)
+
+
+@st.cache_resource(show_spinner=False)
+def adjudication() -> Adjudication:
+    """The queue of disagreements over the shared services."""
+    shared = services()
+    return Adjudication(shared.db, shared.preferences)
+
+
+@st.cache_resource(show_spinner=False)
+def meters() -> Meters:
+    """How annotators work, over the shared services."""
+    return Meters(services().db)
+
+
+@st.cache_resource(show_spinner=False)
+def bulk() -> Bulk:
+    """Changes of many pairs, over the shared services."""
+    return Bulk(services().db)
+
+
+@st.cache_resource(show_spinner=False)
+def views() -> Views:
+    """Saved views of pairs, over the shared services."""
+    return Views(services().db)
+
+
+@st.cache_resource(show_spinner=False)
+def label_studio() -> LabelStudio:
+    """The Label Studio synchronisation, over the shared services."""
+    shared = services()
+    return LabelStudio(shared.db, review_queue(), shared.jobs, shared.settings)

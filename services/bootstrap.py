@@ -17,10 +17,13 @@ from services.attestation.service import Receipts
 from services.audit.service import AuditLog
 from services.db import Database
 from services.evaluation.service import Evaluations
+from services.guardrails.service import Guardrails
 from services.inference.client import EngineClient
 from services.jobs.service import Jobs
 from services.jobs.worker import Handler
 from services.metering.service import Metering
+from services.preferences.gates.truncation import training_tokenizer
+from services.preferences.quality import Quality
 from services.preferences.service import Preferences
 from services.registry.service import Registry
 from services.rollouts.service import Rollouts
@@ -43,7 +46,9 @@ class Services:
     keyring: Keyring
     receipts: Receipts
     metering: Metering
+    guardrails: Guardrails
     preferences: Preferences
+    quality: Quality
     jobs: Jobs
     registry: Registry
     training: Training
@@ -73,6 +78,7 @@ def build(settings: Settings) -> Services:
         db,
         datasets_dir=settings.datasets_dir,
         max_bytes=settings.max_upload_mb * 1024 * 1024,
+        tokenizer=lambda: training_tokenizer(settings.base_model, settings.models_dir),
     )
     registry = Registry(db, settings.adapters_dir, settings.mlflow_tracking_uri)
     evaluations = Evaluations(db, jobs, registry, preferences, runs_dir=settings.runs_dir)
@@ -89,7 +95,9 @@ def build(settings: Settings) -> Services:
         keyring=keyring,
         receipts=Receipts(db, keyring),
         metering=Metering(db),
+        guardrails=Guardrails(db),
         preferences=preferences,
+        quality=Quality(db, jobs, settings.home / "quality"),
         jobs=jobs,
         registry=registry,
         training=Training(
@@ -109,9 +117,11 @@ def worker_handlers() -> Mapping[str, Handler]:
     """What the worker does for each kind of job."""
     # Only the worker pays for what these import (statistics, process supervision).
     from services.evaluation import worker as evaluation_worker
+    from services.preferences import worker as preferences_worker
     from services.training import worker as training_worker
 
     return {
         "training.dpo": training_worker.dpo_handler,
         "evaluation.score": evaluation_worker.evaluation_handler,
+        "preferences.quality": preferences_worker.quality_handler,
     }

@@ -10,13 +10,15 @@ import logging
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from services.errors import WrongConfiguration
 
 DEFAULT_BASE_MODEL = "smollm2-135m-instruct"
+SECRETS = ("label_studio_token", "label_studio_hook_secret")
+"""Settings that come from the environment, or from the file that `PARAM_…_FILE` names."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,11 @@ class Settings:
         torch_threads: CPU threads of the engine and of training; 0 leaves it to torch.
         session_hours: How long a sign-in lasts, hours.
         log_level: Level name of the `logging` module.
+        label_studio_url: Where a Label Studio server answers; empty for none.
+        label_studio_token: Access token of the account that synchronises; a secret.
+        label_studio_hook_secret: What the secret of each project's webhook is made from; empty
+            for no webhooks; a secret.
+        label_studio_every_s: Pause between two looks at Label Studio, seconds; 0 for never.
     """
 
     home: Path
@@ -57,6 +64,10 @@ class Settings:
     torch_threads: int
     session_hours: int
     log_level: str
+    label_studio_url: str = ""
+    label_studio_token: str = field(default="", repr=False)
+    label_studio_hook_secret: str = field(default="", repr=False)
+    label_studio_every_s: int = 300
 
     @property
     def models_dir(self) -> Path:
@@ -98,10 +109,12 @@ def load(environ: Mapping[str, str] | None = None, *, directory: Path | None = N
     env = os.environ if environ is None else environ
     cwd = Path.cwd() if directory is None else directory
     values = _read_toml(_config_file(env, cwd))
-    for field in fields(Settings):
-        variable = f"PARAM_{field.name.upper()}"
+    for known in fields(Settings):
+        variable = f"PARAM_{known.name.upper()}"
         if env.get(variable):
-            values[field.name] = env[variable]
+            values[known.name] = env[variable]
+        elif known.name in SECRETS and env.get(f"{variable}_FILE"):
+            values[known.name] = _secret(f"{variable}_FILE", Path(env[f"{variable}_FILE"]))
     if env.get("MLFLOW_TRACKING_URI"):
         values["mlflow_tracking_uri"] = env["MLFLOW_TRACKING_URI"]
     return _build(values, cwd)
@@ -114,6 +127,15 @@ def _config_file(env: Mapping[str, str], cwd: Path) -> Path:
     return Path(named) if named else cwd / "param.toml"
 
 
+def _secret(variable: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongConfiguration(
+            f"{variable}: expected a text file that can be read, found none at {path}"
+        ) from error
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
@@ -121,7 +143,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WrongConfiguration(f"{path.name}: expected TOML, found {error}") from error
-    known = {field.name for field in fields(Settings)}
+    if named := sorted(set(values) & set(SECRETS)):
+        raise WrongConfiguration(
+            f"{path.name}: {named[0]} is a secret; set PARAM_{named[0].upper()}, or name a file "
+            f"that holds it in PARAM_{named[0].upper()}_FILE"
+        )
+    known = {one.name for one in fields(Settings)} - set(SECRETS)
     if unknown := sorted(set(values) - known):
         raise WrongConfiguration(
             f"{path.name}: unknown key {unknown[0]!r}; known keys are {', '.join(sorted(known))}"
@@ -169,7 +196,21 @@ def _build(values: dict[str, Any], cwd: Path) -> Settings:
         torch_threads=_integer(values, "torch_threads", 0, 0, 1024),
         session_hours=_integer(values, "session_hours", 12, 1, 24 * 365),
         log_level=_log_level(str(values.get("log_level", "INFO")).upper()),
+        label_studio_url=_outside_url(values, "label_studio_url"),
+        label_studio_token=str(values.get("label_studio_token", "")),
+        label_studio_hook_secret=str(values.get("label_studio_hook_secret", "")),
+        label_studio_every_s=_integer(values, "label_studio_every_s", 300, 0, 86_400),
     )
+
+
+def _outside_url(values: Mapping[str, Any], name: str) -> str:
+    """Address of a server that need not be there."""
+    found = str(values.get(name, "")).rstrip("/")
+    if found and not found.startswith(("http://", "https://")):
+        raise WrongConfiguration(
+            f"PARAM_{name.upper()}: expected http://… or https://…, found {found!r}"
+        )
+    return found
 
 
 def _home(path: Path) -> Path:

@@ -14,8 +14,10 @@ from typer.core import TyperGroup
 from console.cli import (
     evaluation,
     evidence,
+    labelstudio,
     models,
     pairs,
+    policy,
     processes,
     rollouts,
     tenants,
@@ -72,9 +74,11 @@ for name, module, purpose in (
     ("users", tenants.users, "People and their roles."),
     ("model", models.app, "Base models on this machine."),
     ("pairs", pairs.app, "Preference pairs: in, out, counts."),
+    ("labelstudio", labelstudio.app, "Pairs judged on a Label Studio server."),
     ("train", training.app, "DPO runs."),
     ("eval", evaluation.app, "Base against adapter."),
     ("rollout", rollouts.app, "Who is served what."),
+    ("policy", policy.app, "What may go in and come out."),
     ("audit", evidence.audit, "The tamper-evident log."),
     ("cost", evidence.cost, "What answers cost."),
 ):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from difflib import SequenceMatcher
-from html import escape
 from typing import Literal
 
 import streamlit as st
+
+from console.components.text import escaped
 
 Kind = Literal["same", "gone", "new"]
 MAX_WORDS = 4_000
@@ -39,8 +40,13 @@ def pieces(before: str, after: str) -> list[tuple[Kind, str]]:
 
 def draw(before: str, after: str) -> None:
     """Draw the way from one text to another, deletions struck out, additions underlined."""
+    st.html(html_of(before, after))
+
+
+def html_of(before: str, after: str) -> str:
+    """Safe HTML of the way from one text to another."""
     tags = {"same": "span", "gone": "del", "new": "ins"}
     body = "".join(
-        f"<{tags[kind]}>{escape(text)}</{tags[kind]}>" for kind, text in pieces(before, after)
+        f"<{tags[kind]}>{escaped(text)}</{tags[kind]}>" for kind, text in pieces(before, after)
     )
-    st.html(f'<div class="pc-raw pc-diff">{body}</div>')
+    return f'<div class="pc-raw pc-diff" dir="auto">{body}</div>'

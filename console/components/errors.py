@@ -60,9 +60,14 @@ def guarded(callback: Callable[P, None]) -> Callable[P, None]:
         try:
             callback(*args, **kwargs)
         except ConsoleError as error:
-            leave(f"**{heading(error)}**  \n{detail(error)}", "error")
+            leave_refusal(error)
 
     return run
+
+
+def leave_refusal(error: ConsoleError) -> None:
+    """Leave a refusal that the next `notices()` draws."""
+    leave(f"**{heading(error)}**  \n{detail(error)}", "error")
 
 
 def leave(text: str, kind: Kind = "success") -> None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from console.processes.ports import Port
 from console.processes.supervision import Program
 from services.errors import NotFound, WrongConfiguration
-from services.settings import Settings
+from services.settings import SECRETS, Settings
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("engine", "gateway", "worker", "console", "playground")
@@ -35,7 +35,12 @@ def environment(settings: Settings) -> dict[str, str]:
     `param.toml` meanwhile.
     """
     inherited = dict(os.environ)  # noqa: TID251 - handed on whole, no setting is read here
-    told = {f"PARAM_{f.name.upper()}": str(getattr(settings, f.name)) for f in fields(Settings)}
+    # A secret that a file holds stays there: the child is told of the file too.
+    told = {
+        f"PARAM_{f.name.upper()}": str(getattr(settings, f.name))
+        for f in fields(Settings)
+        if f.name not in SECRETS
+    }
     told["MLFLOW_TRACKING_URI"] = settings.mlflow_tracking_uri
     return {**inherited, **QUIET, **told, "PYTHONUNBUFFERED": "1"}
 

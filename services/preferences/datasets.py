@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from sqlalchemy.orm import Session
 from services.audit.outbox import record
 from services.db import Clock, Database, new_id
 from services.errors import Conflict, NotFound
-from services.preferences import queries, snapshots
+from services.preferences import queries, snapshots, staging
+from services.preferences.choices import Choices
+from services.preferences.gates.truncation import TrainingTokenizer
 from services.preferences.models import Dataset, Manifest
-from services.preferences.snapshots import Choices
+from services.preferences.snapshots import Progress
 from services.preferences.store import DatasetRow
 from services.tenants.models import Actor
 
@@ -23,15 +26,23 @@ class Datasets:
 
     Args:
         root: Folder of all snapshots, a folder a tenant.
+        tokenizer: Gives the tokenizer of the model that is trained here, if it is on disk.
     """
 
-    def __init__(self, db: Database, root: Path, *, clock: Clock) -> None:
-        self._db, self._root, self._clock = db, root, clock
+    def __init__(
+        self,
+        db: Database,
+        root: Path,
+        *,
+        tokenizer: Callable[[], TrainingTokenizer | None],
+        clock: Clock,
+    ) -> None:
+        self._db, self._root, self._tokenizer, self._clock = db, root, tokenizer, clock
 
     def snapshot(self, actor: Actor, tenant_id: str, choices: Choices) -> Dataset:
         """See `Preferences.snapshot`."""
         # The name is the digest, which is known only when the files are written.
-        with snapshots.staged(self._root / tenant_id / "next") as stage:
+        with staging.staged(self._root / tenant_id / "next") as stage:
             manifest = self._write(tenant_id, choices, stage.folder)
             if not manifest.n_train:
                 raise Conflict(
@@ -40,7 +51,7 @@ class Datasets:
                 )
             folder = self._root / tenant_id / manifest.sha256[:16]
             # A run may be reading the folder: it is replaced only if it is damaged.
-            if not snapshots.is_whole(folder, manifest):
+            if not staging.is_whole(folder, manifest):
                 stage.place(folder)
         with self._db.write() as session:
             queries.serialise(session, f"datasets|{tenant_id}")
@@ -71,10 +82,18 @@ class Datasets:
         )  # fmt: skip
         return row
 
-    def export(self, actor: Actor, tenant_id: str, out_dir: Path, choices: Choices) -> Manifest:
+    def export(
+        self,
+        actor: Actor,
+        tenant_id: str,
+        out_dir: Path,
+        choices: Choices,
+        *,
+        progress: Progress = snapshots.silent,
+    ) -> Manifest:
         """See `Preferences.export`."""
-        with snapshots.staged(out_dir) as stage:
-            manifest = self._write(tenant_id, choices, stage.folder)
+        with staging.staged(out_dir) as stage:
+            manifest = self._write(tenant_id, choices, stage.folder, progress)
             # Recorded before the folder appears: no data leaves without a trace.
             with self._db.write() as session:
                 subject = f"tenant:{tenant_id}"
@@ -111,10 +130,19 @@ class Datasets:
                 raise NotFound(f"tenant {tenant_id} has no data set {dataset_id!r}")
             return _dataset(row)
 
-    def _write(self, tenant_id: str, choices: Choices, folder: Path) -> Manifest:
+    def _write(
+        self,
+        tenant_id: str,
+        choices: Choices,
+        folder: Path,
+        progress: Progress = snapshots.silent,
+    ) -> Manifest:
+        tokenizer = self._tokenizer()
         with self._db.read() as session:
             queries.steady(session)
-            return snapshots.write(session, tenant_id, choices, folder)
+            return snapshots.write(
+                session, tenant_id, choices, folder, tokenizer=tokenizer, progress=progress
+            )
 
 
 def _details(manifest: Manifest) -> dict[str, Any]:

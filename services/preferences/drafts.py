@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from services.preferences.models import Turn
+from services.preferences.models import CRITERIA, Turn
 from services.preferences.text import defect, normalised
 
 MAX_NUMBER = 2**53
@@ -32,12 +32,31 @@ class DraftAnswer:
 
 
 @dataclass(frozen=True)
+class DraftJudgment:
+    """What a judge said of a row's answers, as a file gives it.
+
+    Attributes:
+        first: Index of the answer that it saw first.
+        preferred: Index of the answer that it preferred; None for a tie.
+        scores: Of either answer, by criterion, 0 to 10.
+    """
+
+    first: int
+    preferred: int | None
+    scores: tuple[Mapping[str, float], Mapping[str, float]]
+    reason: str
+    judge: str
+    revision: str
+
+
+@dataclass(frozen=True)
 class Draft:
     """One row that can become a pair.
 
     Attributes:
         preferred: Index of the answer that the file prefers; None for a tie or nothing said.
         split: `train` or `eval` where the file assigns its prompts itself.
+        judgments: What AI judges said of it.
         line: Where the row begins; set by the reader of the file.
     """
 
@@ -46,6 +65,7 @@ class Draft:
     preferred: int | None
     extra: Mapping[str, Any] = field(default_factory=dict)
     split: str | None = None
+    judgments: tuple[DraftJudgment, ...] = ()
     line: int = 0
 
 
@@ -172,3 +192,60 @@ def two_answers(first: DraftAnswer, second: DraftAnswer) -> tuple[DraftAnswer, D
     if normalised(first.text) == normalised(second.text):
         refuse("two different responses", "the same text twice (an identical pair)")
     return first, second
+
+
+MAX_JUDGMENTS = 50
+_SIDES = ("chosen", "rejected")
+
+
+def judgments_of(row: Mapping[str, Any]) -> tuple[DraftJudgment, ...]:
+    """The judgments in a row's field `judgments`, which may be absent.
+
+    Each is an object with `first` (`chosen` or `rejected`: which one the judge saw first),
+    `preferred` (`chosen`, `rejected` or `tie`) and `judge` (the model's name); it may have
+    `revision` (of the instructions), `reason` and `scores`, an object with `chosen` and
+    `rejected`, each an object with numbers from 0 to 10 by criterion.
+    """
+    value = row.get("judgments")
+    if value is None:
+        return ()
+    if not isinstance(value, list) or len(value) > MAX_JUDGMENTS:
+        found = kind(value) if not isinstance(value, list) else str(len(value))
+        refuse(f"a list of at most {MAX_JUDGMENTS} in 'judgments'", found)
+    return tuple(_judgment(item, f"judgments[{index}]") for index, item in enumerate(value))
+
+
+def _judgment(item: Any, name: str) -> DraftJudgment:
+    row = fields_of(item, ("first", "preferred", "judge"))
+    if row["first"] not in _SIDES:
+        refuse(f"'chosen' or 'rejected' in '{name}.first'", repr(row["first"])[:40])
+    if row["preferred"] not in (*_SIDES, "tie"):
+        refuse(f"'chosen', 'rejected' or 'tie' in '{name}.preferred'", repr(row["preferred"])[:40])
+    scores = row.get("scores") or {}
+    if not isinstance(scores, dict):
+        refuse(f"an object in '{name}.scores'", kind(scores))
+    return DraftJudgment(
+        first=_SIDES.index(row["first"]),
+        preferred=None if row["preferred"] == "tie" else _SIDES.index(row["preferred"]),
+        scores=(
+            _criteria(scores.get("chosen"), f"{name}.scores.chosen"),
+            _criteria(scores.get("rejected"), f"{name}.scores.rejected"),
+        ),
+        reason=text_of(row.get("reason") or "", f"{name}.reason", blank=True),
+        judge=text_of(row["judge"], f"{name}.judge"),
+        revision=text_of(row.get("revision") or "", f"{name}.revision", blank=True),
+    )
+
+
+def _criteria(value: Any, name: str) -> Mapping[str, float]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        refuse(f"an object in '{name}'", kind(value))
+    for criterion, score in value.items():
+        if criterion not in CRITERIA:
+            refuse(f"{', '.join(CRITERIA)} in '{name}'", repr(criterion)[:40])
+        is_number = isinstance(score, int | float) and not isinstance(score, bool)
+        if not is_number or not 0 <= score <= 10:
+            refuse(f"a number from 0 to 10 in '{name}.{criterion}'", repr(score)[:40])
+    return {criterion: float(score) for criterion, score in value.items()}

@@ -2,11 +2,15 @@ r"""The formats in which preference pairs travel, each read into `Draft`s.
 
 | format | rows | where it comes from |
 | --- | --- | --- |
-| `trl` | `prompt`, `chosen`, `rejected`: plain or conversational; also `chosen_score`, `rejected_score`, `metadata` | TRL `dataset_formats`, explicit prompt |
+| `trl` | `prompt`, `chosen`, `rejected`: plain or conversational; also `chosen_score`, `rejected_score`, `metadata`, `judgments` | TRL `dataset_formats`, explicit prompt |
 | `hh` | `chosen`, `rejected` as whole dialogues "\n\nHuman: … \n\nAssistant: …" | Anthropic HH-RLHF |
 | `csv` | a header with `prompt`, `chosen`, `rejected`; comma, semicolon or tab | spreadsheets |
 | `alpaca-eval` | `instruction`, `output_1`, `output_2`, `preference` from 1 to 2 | AlpacaEval `annotations.json` |
 | `label-studio` | tasks with `data` and `annotations` | Label Studio's JSON export |
+| `candidates` | `prompt`, `responses` with `text`, `generator`, `score`: a pair of each two | `candidates` |
+| `self-instruct` | `prompt`, `response`, `target`; a file a model, several together | `self_instruct` |
+
+`judgments` of a `trl` row say what AI judges made of it: see `drafts.judgments_of`.
 
 JSON rows may come one a line or as one list; any file may be packed with gzip.
 """
@@ -23,12 +27,15 @@ from typing import Any
 import orjson
 
 from services.errors import InvalidInput, UnknownFormat
+from services.preferences import self_instruct
+from services.preferences.candidates import candidates_row
 from services.preferences.drafts import (
     Draft,
     DraftAnswer,
     RowProblem,
     extra_of,
     fields_of,
+    judgments_of,
     kind,
     prompt_of,
     refuse,
@@ -42,8 +49,8 @@ from services.preferences.label_studio import label_studio_row
 from services.preferences.models import RowError, Turn
 from services.preferences.streams import MAX_LINE_BYTES, Upload
 
-FORMATS = ("trl", "hh", "csv", "alpaca-eval", "label-studio")
-MAX_ERRORS = 1_000
+FORMATS = ("trl", "hh", "csv", "alpaca-eval", "label-studio", "candidates", "self-instruct")
+MAX_ERRORS = 10_000
 _MARKER = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
 _ROLE = {"Human": "user", "Assistant": "assistant"}
 _DELIMITERS = (",", ";", "\t")
@@ -67,6 +74,8 @@ def read(upload: Upload, format: str) -> tuple[str, Iterator[Draft | RowError]]:
     if format != "auto" and format not in FORMATS:
         raise UnknownFormat(f"expected the format auto, {', '.join(FORMATS)}, found {format!r}")
     name = detect(upload.head) if format == "auto" else format
+    if name == self_instruct.FORMAT:
+        return name, self_instruct.read({"file": upload})
     if name == "csv":
         return name, _checked(_csv_rows(upload), _csv_row)
     rows = upload.elements() if upload.head.lstrip()[:1] == b"[" else _json_lines(upload)
@@ -94,7 +103,8 @@ def detect(head: bytes) -> str:
 
 _KNOWN = (
     "JSON with prompt, chosen and rejected (trl), with dialogues in chosen and rejected (hh), with "
-    "instruction, output_1 and output_2 (alpaca-eval) or with data and annotations (label-studio), "
+    "instruction, output_1 and output_2 (alpaca-eval), with data and annotations (label-studio), with "
+    "prompt and responses (candidates) or with prompt and response (self-instruct), "
     "or CSV with the columns prompt, chosen and rejected"
 )
 
@@ -133,6 +143,10 @@ def _format_of(row: dict[str, Any]) -> str | None:
         return "label-studio"
     if "instruction" in row and ("output_1" in row or "output_2" in row):
         return "alpaca-eval"
+    if "prompt" in row and isinstance(row.get("responses"), list):
+        return "candidates"
+    if "prompt" in row and "response" in row:
+        return self_instruct.FORMAT
     dialogues = [row.get(name) for name in ("chosen", "rejected")]
     if "prompt" not in row and any(
         isinstance(text, str) and _MARKER.match(text) for text in dialogues
@@ -142,14 +156,16 @@ def _format_of(row: dict[str, Any]) -> str | None:
 
 
 def _checked(
-    rows: Iterator[tuple[int, Any]], parse: Callable[[Any], Draft]
+    rows: Iterator[tuple[int, Any]], parse: Callable[[Any], Draft | list[Draft]]
 ) -> Iterator[Draft | RowError]:
     for line, row in rows:
         if isinstance(row, RowError):
             yield row
             continue
         try:
-            yield replace(parse(row), line=line)
+            parsed = parse(row)
+            for draft in parsed if isinstance(parsed, list) else (parsed,):
+                yield replace(draft, line=line)
         except RowProblem as problem:
             yield RowError(line, str(problem))
 
@@ -199,7 +215,9 @@ def _trl_row(row: Any) -> Draft:
     extra = extra_of(row["metadata"], "metadata") if row.get("metadata") is not None else {}
     if isinstance(row.get("topic"), str):
         extra = {**extra, "topic": text_of(row["topic"], "topic", blank=True)}
-    return Draft(prompt, answers, preferred=0, extra=extra, split=split_of(row))
+    return Draft(
+        prompt, answers, preferred=0, extra=extra, split=split_of(row), judgments=judgments_of(row)
+    )
 
 
 def _completion(value: Any, name: str, prompt: tuple[Turn, ...]) -> str:
@@ -354,9 +372,10 @@ def _csv_row(row: dict[str, str]) -> Draft:
     return _trl_row({**plain, **scores, "split": row.get("split", "").strip()})
 
 
-_ROWS: dict[str, Callable[[Any], Draft]] = {
+_ROWS: dict[str, Callable[[Any], Draft | list[Draft]]] = {
     "trl": _trl_row,
     "hh": _hh_row,
     "alpaca-eval": _alpaca_row,
     "label-studio": label_studio_row,
+    "candidates": candidates_row,
 }

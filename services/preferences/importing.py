@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from services.db import new_id
-from services.preferences.drafts import Draft
+from services.preferences import search
+from services.preferences.drafts import Draft, DraftJudgment
+from services.preferences.evidence import ai_verdict, lottery, priority
 from services.preferences.formats import MAX_ERRORS, read
-from services.preferences.models import ImportReport, RowError
+from services.preferences.lints import lints
+from services.preferences.models import ImportReport, Judgment, Response, RowError, SampleRow
 from services.preferences.queries import CHUNK
 from services.preferences.store import (
+    JUDGMENTS,
     PAIRS,
     PROMPTS,
     RESPONSES,
@@ -29,7 +33,10 @@ from services.preferences.store import (
 from services.preferences.streams import Upload
 from services.preferences.text import detect_language, folded, pair_key, prompt_key, text_key
 
+SAMPLE = 5
+"""Good rows that are shown before anything is written."""
 _NO_PREFERENCE = b""
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass
@@ -42,6 +49,14 @@ class Counts:
     rejected: int = 0
     errors: list[RowError] = field(default_factory=list)
     contradictions: list[RowError] = field(default_factory=list)
+    sample: list[SampleRow] = field(default_factory=list)
+
+    def look_at(self, draft: Draft) -> None:
+        """Keep one of the first good rows."""
+        if len(self.sample) < SAMPLE:
+            first, second = draft.answers
+            answers = (first.text, second.text)
+            self.sample.append(SampleRow(draft.line, draft.turns, answers, draft.preferred))
 
     def reject(self, error: RowError) -> None:
         """Count a bad row; the report holds the first ones only."""
@@ -67,6 +82,7 @@ class Counts:
             errors=tuple(self.errors),
             format=format,
             contradictions=tuple(self.contradictions),
+            sample=tuple(self.sample),
         )
 
 
@@ -94,7 +110,13 @@ def parse(upload: Upload, format: str) -> Parsed:
         TooLarge: It is over the limit.
     """
     name, found = read(upload, format)
-    counts, rows, seen = Counts(), [], dict[bytes, tuple[int, bytes]]()
+    counts, rows = checked(found)
+    return Parsed(name, upload.sha256, rows, counts)
+
+
+def checked(found: Iterable[Draft | RowError]) -> tuple[Counts, list[bytes]]:
+    """Count rows, and pack the good ones that are no duplicates of one another."""
+    counts, rows, seen = Counts(), list[bytes](), dict[bytes, tuple[int, bytes]]()
     for row in found:
         counts.read += 1
         if isinstance(row, RowError):
@@ -107,7 +129,8 @@ def parse(upload: Upload, format: str) -> Parsed:
             continue
         seen[key] = (row.line, preferred)
         rows.append(packed)
-    return Parsed(name, upload.sha256, rows, counts)
+        counts.look_at(row)
+    return counts, rows
 
 
 def _pack(draft: Draft) -> tuple[bytes, bytes, bytes]:
@@ -121,25 +144,67 @@ def _pack(draft: Draft) -> tuple[bytes, bytes, bytes]:
     shuffled = [(hashlib.sha256(bytes.fromhex(key) + text).digest(), i) for text, i in keyed]
     order = [index for _, index in sorted(shuffled)]
     spoken = "\n".join(turn.content for turn in draft.turns if turn.role != "system")
+    asked = folded(spoken)
     language = detect_language(spoken)
     if language == "other":
         language = detect_language("\n".join(answer.text for answer in draft.answers))
     # What is done here is done before anybody is locked out.
+    pair_id, ids = new_id(), sorted(new_id() for _ in order)
+    id_of = {index: response_id for index, response_id in zip(order, ids, strict=True)}
+    found = lints(draft.turns, draft.answers[order[0]].text, draft.answers[order[1]].text)
+    judgments = [_judged(one, pair_id, id_of) for one in draft.judgments]
     packed = {
-        "id": new_id(),
+        "id": pair_id,
         "line": draft.line,
         "prompt": prompt,
         "key": key,
         "turns": [{"role": turn.role, "content": turn.content} for turn in draft.turns],
-        "folded": folded(spoken),
+        "folded": asked,
         "language": language,
         "split": draft.split,
         "answers": [(draft.answers[i].text, draft.answers[i].extra or None) for i in order],
-        "ids": sorted(new_id() for _ in order),
+        "ids": ids,
         "preferred": None if draft.preferred is None else order.index(draft.preferred),
         "extra": draft.extra or None,
+        "judgments": judgments,
+        "lints": list(found) or None,
+        "priority": _priority(draft, judgments, id_of, found),
+        "lottery": lottery(pair_id),
+        "words": search.words((asked, *(answer.text for answer in draft.answers))),
     }
-    return orjson.dumps(packed), bytes.fromhex(key), preferred
+    # A copy: what orjson returns keeps the room of its buffer, several times the length.
+    exact = bytes(memoryview(orjson.dumps(packed)))
+    return exact, bytes.fromhex(key), preferred
+
+
+def _judged(given: DraftJudgment, pair_id: str, id_of: Mapping[int, str]) -> dict[str, Any]:
+    return {
+        "id": new_id(),
+        "pair_id": pair_id,
+        "first_response_id": id_of[given.first],
+        "second_response_id": id_of[1 - given.first],
+        "preferred_response_id": None if given.preferred is None else id_of[given.preferred],
+        "scores": {id_of[index]: dict(scores) for index, scores in enumerate(given.scores)},
+        "reason": given.reason,
+        "judge": given.judge,
+        "revision": given.revision,
+    }
+
+
+def _priority(
+    draft: Draft,
+    judgments: Sequence[dict[str, Any]],
+    id_of: Mapping[int, str],
+    found: tuple[str, ...],
+) -> int:
+    if not judgments and not all("score" in answer.extra for answer in draft.answers):
+        return priority(verdict=None, lints=found)
+    responses = [
+        Response(id_of[index], id_of[index], None, 1, "", None, _LONG_AGO, answer.extra)
+        for index, answer in enumerate(draft.answers)
+    ]
+    said = [Judgment(**judgment, created_at=_LONG_AGO) for judgment in judgments]
+    return priority(verdict=ai_verdict(responses, said), lints=found)
 
 
 @dataclass(frozen=True)
@@ -148,6 +213,7 @@ class Writer:
 
     Attributes:
         at: Time of the import.
+        is_evaluation: The prompts are declared an evaluation set, also those that are here.
     """
 
     session: Session
@@ -155,6 +221,7 @@ class Writer:
     source: str
     actor_id: str
     at: datetime
+    is_evaluation: bool = False
 
     def write(self, parsed: Parsed) -> str:
         """Write all rows that are new in the tenant and count the others.
@@ -181,6 +248,8 @@ class Writer:
         latest = select(func.max(PairRow.position)).where(PairRow.tenant_id == self.tenant_id)
         position = self.session.scalar(latest)
         position = 0 if position is None else position + 1
+        if self.is_evaluation:
+            self._declare(parsed)
         for fresh in self.fresh(parsed):
             self._insert(fresh, import_id, position)
             position += len(fresh)
@@ -234,6 +303,9 @@ class Writer:
                     "imported_preference": None if preferred is None else ids[preferred],
                     "extra": row["extra"],
                     "created_at": self.at,
+                    "lints": row["lints"],
+                    "priority": row["priority"],
+                    "lottery": row["lottery"],
                 }
             )
             responses += [
@@ -251,6 +323,25 @@ class Writer:
             ]
         self.session.execute(insert(PAIRS), pairs)
         self.session.execute(insert(RESPONSES), responses)
+        judgments = [
+            {**judgment, "tenant_id": self.tenant_id, "created_at": self.at}
+            for row in rows
+            for judgment in row["judgments"]
+        ]
+        if judgments:
+            self.session.execute(insert(JUDGMENTS), judgments)
+        documents = [
+            (row["id"], position + offset, row["words"]) for offset, row in enumerate(rows)
+        ]
+        search.add(self.session.connection(), self.tenant_id, documents)
+
+    def _declare(self, parsed: Parsed) -> None:
+        """Declare the prompts of all good rows that are here already an evaluation set."""
+        for start in range(0, len(parsed.rows), CHUNK):
+            rows = [orjson.loads(row) for row in parsed.rows[start : start + CHUNK]]
+            here = PROMPTS.c.key.in_({row["prompt"] for row in rows})
+            known = update(PROMPTS).where(PROMPTS.c.tenant_id == self.tenant_id, here)
+            self.session.execute(known.values(is_evaluation=True))
 
     def _prompts(self, rows: list[dict[str, Any]]) -> dict[str, str]:
         """Ids of the rows' prompts; those that are new are written."""
@@ -273,6 +364,7 @@ class Writer:
                     "folded": row["folded"],
                     "language": row["language"],
                     "split": row["split"],
+                    "is_evaluation": self.is_evaluation,
                     "created_at": self.at,
                 }
             )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Literal, get_args
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -13,8 +13,13 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from services.audit.outbox import record
 from services.db import Clock, Database, utcnow
 from services.errors import InvalidInput
-from services.preferences import importing, queries
+from services.preferences import importing, queries, self_instruct
+from services.preferences.choices import Choices
 from services.preferences.datasets import Datasets
+from services.preferences.exports import Form
+from services.preferences.filters import Filters, Sort, conditions
+from services.preferences.gates.models import Rules
+from services.preferences.gates.truncation import TrainingTokenizer
 from services.preferences.models import (
     Dataset,
     Decision,
@@ -25,8 +30,8 @@ from services.preferences.models import (
     PairStats,
     PairStatus,
 )
-from services.preferences.snapshots import Choices
-from services.preferences.store import PairRow, ResponseRow, ReviewRow
+from services.preferences.snapshots import Progress, silent
+from services.preferences.store import ImportRow, PairRow, ResponseRow, ReviewRow
 from services.preferences.streams import Upload
 from services.preferences.text import defect
 from services.tenants.models import Actor, Permission
@@ -36,6 +41,10 @@ DEMO_SET = Path(__file__).parent / "demo" / "pairs.jsonl"
 DEMO_SOURCE = "demo set"
 MAX_BYTES = 100 << 20
 MAX_NOTE = 2_000
+Purpose = Literal["training", "evaluation"]
+PURPOSES = get_args(Purpose)
+NO_RULES, CONVERSATIONAL = Rules(), Form()
+"""Every gate as it is by default, and the form that TRL recommends."""
 
 
 class Preferences:
@@ -44,6 +53,7 @@ class Preferences:
     Args:
         datasets_dir: Where snapshots are kept, a folder a tenant.
         max_bytes: Largest file that is imported, as sent and once more unpacked, bytes.
+        tokenizer: Gives the tokenizer of the model that is trained here, if it is on disk.
     """
 
     def __init__(
@@ -52,10 +62,11 @@ class Preferences:
         *,
         datasets_dir: Path,
         max_bytes: int = MAX_BYTES,
+        tokenizer: Callable[[], TrainingTokenizer | None] = lambda: None,
         clock: Clock = utcnow,
     ) -> None:
         self._db = db
-        self._datasets = Datasets(db, datasets_dir, clock=clock)
+        self._datasets = Datasets(db, datasets_dir, tokenizer=tokenizer, clock=clock)
         self._max_bytes = max_bytes
         self._clock = clock
 
@@ -63,21 +74,25 @@ class Preferences:
         self,
         actor: Actor,
         tenant_id: str,
-        stream: BinaryIO,
+        stream: BinaryIO | Mapping[str, BinaryIO],
         *,
         source: str,
         format: str = "auto",
         dry_run: bool = False,
         strict: bool = False,
+        purpose: Purpose = "training",
     ) -> ImportReport:
         """Take in a file of pairs; all its good rows are written in one transaction, or none.
 
         Args:
-            stream: The file's bytes, gzip-packed or not.
+            stream: The file's bytes, gzip-packed or not; or several files of `self-instruct`
+                predictions by the name of the model that made them.
             source: Where the pairs are from, such as the file's name.
             format: One of `formats.FORMATS`, or `auto`.
             dry_run: Count only.
             strict: Write nothing if any row is bad.
+            purpose: `evaluation` declares the prompts an evaluation set, also those that the
+                tenant has already: they are in no training set from then on.
 
         Raises:
             NotPermitted: The actor may not import in this tenant.
@@ -89,17 +104,22 @@ class Preferences:
         tenant_id = scope(actor, tenant_id, Permission.EDIT_PAIRS)
         _refuse_note(source, "source", required=True)
         # Checking takes longer than writing, and locks nobody out.
-        parsed = importing.parse(Upload(stream, max_bytes=self._max_bytes), format)
+        if purpose not in PURPOSES:
+            raise InvalidInput(f"purpose: expected {' or '.join(PURPOSES)}, found {purpose!r}")
+        parsed = self._parsed(stream, format)
         if dry_run or (strict and parsed.counts.rejected):
             return self._count_only(tenant_id, parsed, would_write=not strict or dry_run)
         with self._db.write() as session:
             queries.serialise(session, f"pairs|{tenant_id}")
             now = self._clock()
-            writer = importing.Writer(session, tenant_id, source, actor.id, now)
+            writer = importing.Writer(
+                session, tenant_id, source, actor.id, now, purpose == "evaluation"
+            )
             import_id = writer.write(parsed)
             counts = parsed.counts
             details = {
                 "format": parsed.format,
+                "purpose": purpose,
                 "sha256": parsed.sha256,
                 "read": counts.read,
                 "imported": counts.imported,
@@ -112,6 +132,17 @@ class Preferences:
                 at=now,
             )  # fmt: skip
         return parsed.counts.report(parsed.format)
+
+    def _parsed(self, stream: BinaryIO | Mapping[str, BinaryIO], format: str) -> importing.Parsed:
+        if not isinstance(stream, Mapping):
+            return importing.parse(Upload(stream, max_bytes=self._max_bytes), format)
+        if format not in {"auto", self_instruct.FORMAT}:
+            raise InvalidInput(
+                f"several files: expected the format {self_instruct.FORMAT}, found {format}"
+            )
+        uploads = {name: Upload(one, max_bytes=self._max_bytes) for name, one in stream.items()}
+        counts, rows = importing.checked(self_instruct.read(uploads))
+        return importing.Parsed(self_instruct.FORMAT, self_instruct.digest(uploads), rows, counts)
 
     def _count_only(
         self, tenant_id: str, parsed: importing.Parsed, *, would_write: bool
@@ -133,29 +164,46 @@ class Preferences:
         self,
         actor: Actor,
         tenant_id: str,
+        filters: Filters | None = None,
         *,
-        status: PairStatus | None = None,
-        query: str = "",
-        language: str | None = None,
-        source: str | None = None,
+        sort: Sort = Sort.ARRIVAL,
         limit: int = 50,
         offset: int = 0,
+        **asked: Any,
     ) -> Page:
-        """One page of pairs, in order of arrival.
+        """One page of pairs.
 
         Args:
-            query: Words that the prompt must all hold, whatever their case; i with and without
-                dot are alike.
+            filters: Which ones; all by default.
             limit: From 1 to 1,000.
+            asked: Single fields of `Filters`, in place of `filters`.
+
+        Raises:
+            InvalidInput: See `filters.refuse`.
         """
         tenant_id = scope(actor, tenant_id, Permission.READ_PAIRS)
         limit, offset = max(1, min(limit, 1_000)), max(0, offset)
-        conditions = queries.matching(
-            tenant_id, status=status, query=query, language=language, source=source
-        )
         with self._db.read() as session:
-            found = queries.find(session, conditions, limit=limit, offset=offset)
-            return Page(tuple(found), queries.count(session, conditions), limit, offset)
+            first = queries.COUNTED + 1 if sort is Sort.ARRIVAL else None
+            wanted = conditions(session, tenant_id, filters or Filters(**asked), first=first)
+            found = queries.find(session, wanted, limit=limit, offset=offset, sort=sort)
+            total = queries.count(session, wanted, up_to=queries.COUNTED + 1)
+        capped = min(total, queries.COUNTED)
+        return Page(tuple(found), capped, limit, offset, is_capped=total > capped)
+
+    def sources(self, actor: Actor, tenant_id: str) -> list[str]:
+        """Names of the files that pairs came from, in order."""
+        tenant_id = scope(actor, tenant_id, Permission.READ_PAIRS)
+        with self._db.read() as session:
+            named = select(ImportRow.source).where(ImportRow.tenant_id == tenant_id).distinct()
+            return sorted(session.scalars(named))
+
+    def counts(self, actor: Actor, tenant_id: str) -> Mapping[PairStatus, int]:
+        """How many pairs have each status."""
+        tenant_id = scope(actor, tenant_id, Permission.READ_PAIRS)
+        with self._db.read() as session:
+            found = _grouped(session, PairRow.status, tenant_id)
+        return {status: found.get(status.value, 0) for status in PairStatus}
 
     def pair(self, actor: Actor, tenant_id: str, pair_id: str) -> Pair:
         """One pair with its history.
@@ -212,6 +260,9 @@ class Preferences:
     ) -> Decision:
         """The same inside the transaction of a caller who has admitted the actor.
 
+        Somebody who opens a pair again wants another opinion: one more person is asked than have
+        voted. (A vote that was taken back has left its own place free.)
+
         Args:
             row: The pair's row, locked.
             found: The same pair.
@@ -222,6 +273,8 @@ class Preferences:
             InvalidInput: See `decide`.
         """
         chosen, rejected = _sides(found, verdict, chosen_response_id)
+        if verdict is PairStatus.UNREVIEWED and review_id is None:
+            row.overlap = max(row.overlap, row.taken + 1)
         now = self._clock()
         decision = queries.decide(
             session, row, verdict, chosen_id=chosen, rejected_id=rejected, actor_id=actor.id,
@@ -292,8 +345,9 @@ class Preferences:
         include_unreviewed: bool = False,
         eval_fraction: float = 0.1,
         seed: int = 0,
+        rules: Rules = NO_RULES,
     ) -> Dataset:
-        """Freeze the approved pairs as a data set that a run can train on.
+        """Freeze the approved pairs that pass the gates as a data set that a run can train on.
 
         The same pairs and choices give the data set that is there already.
 
@@ -303,7 +357,7 @@ class Preferences:
             StorageFull: The disk is full; nothing was written.
         """
         tenant_id = scope(actor, tenant_id, Permission.EDIT_PAIRS)
-        choices = Choices(include_unreviewed, eval_fraction, seed)
+        choices = Choices(include_unreviewed, eval_fraction, seed, rules)
         return self._datasets.snapshot(actor, tenant_id, choices)
 
     def export(
@@ -315,11 +369,16 @@ class Preferences:
         include_unreviewed: bool = False,
         eval_fraction: float = 0.1,
         seed: int = 0,
+        rules: Rules = NO_RULES,
+        form: Form = CONVERSATIONAL,
+        progress: Progress = silent,
     ) -> Manifest:
         """Write the data set into a folder: whole, or not at all.
 
         Args:
             out_dir: Made if it is not there; an earlier export in it is replaced.
+            rules: How the gates are set.
+            form: Which files are written, and in which shape.
 
         Raises:
             Conflict: The folder holds something else.
@@ -327,8 +386,8 @@ class Preferences:
             StorageFull: The disk is full; nothing was written.
         """
         tenant_id = scope(actor, tenant_id, Permission.EDIT_PAIRS)
-        choices = Choices(include_unreviewed, eval_fraction, seed)
-        return self._datasets.export(actor, tenant_id, out_dir, choices)
+        choices = Choices(include_unreviewed, eval_fraction, seed, rules, form)
+        return self._datasets.export(actor, tenant_id, out_dir, choices, progress=progress)
 
     def datasets(self, actor: Actor, tenant_id: str) -> list[Dataset]:
         """The tenant's data sets, newest first."""

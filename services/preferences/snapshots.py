@@ -1,385 +1,244 @@
 """Data sets as files: the same pairs and choices always give the same bytes.
 
-A folder holds `train.jsonl` and `eval.jsonl` (TRL's conversational format with explicit prompt, and
-the pair's id), `dropped.jsonl` (every other pair of the tenant, with the reason) and
-`manifest.json` (RFC 8785 canonical JSON with the digest of each of them).
+A folder holds `train.jsonl` and `eval.jsonl` in a form that TRL reads, `dropped.jsonl` (every
+other pair of the tenant, with the gate and the reason), `warned.jsonl` (what gates only warn of),
+`provenance.jsonl` (where each row came from and who decided), `README.md` (the data set card) and
+`manifest.json` (RFC 8785 canonical JSON with the digest of each of them). `docs/dataset-format.md`
+describes every field.
+
+The tenant's pairs are read once. What one pair tells is decided at once, and its row waits in a
+spool file; what several pairs tell together is decided when all are read.
 """
 
 from __future__ import annotations
 
-import errno
+import gc
 import hashlib
-import os
-import shutil
 import tempfile
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 import rfc8785
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from services.errors import Conflict, InvalidInput, StorageFull
-from services.preferences import queries
-from services.preferences.models import Manifest, Pair, PairStatus
-from services.preferences.store import DecisionRow, PairRow
-from services.preferences.text import normalised
+from services.preferences import card, manifests, near
+from services.preferences.choices import Choices
+from services.preferences.collecting import Collected, Collector, Entry, Selection
+from services.preferences.exports import Files
+from services.preferences.gates import groups
+from services.preferences.gates.models import RANK, Action, Finding, Rules
+from services.preferences.gates.truncation import TrainingTokenizer
+from services.preferences.models import Manifest
+from services.preferences.splits import PlacedPrompt, overlapping, sides
+from services.preferences.staging import write_synced
+from services.preferences.store import PairRow
 
-PARTS = ("train", "eval", "dropped")
-FILES = frozenset({*(f"{part}.jsonl" for part in PARTS), "manifest.json"})
-VERSION = "param-console/dataset/v1"
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What goes into a data set and how it is split.
-
-    Attributes:
-        include_unreviewed: Take pairs that nobody decided on, with the preference that they were
-            imported with; the manifest names them.
-        eval_fraction: Share of the prompts that is held out, from 0 up to but not including 1.
-        seed: Another seed holds other prompts out.
-    """
-
-    include_unreviewed: bool = False
-    eval_fraction: float = 0.1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse a fraction that leaves nothing to train on.
-
-        Raises:
-            InvalidInput: The fraction is out of range.
-        """
-        if not 0 <= self.eval_fraction < 1:
-            raise InvalidInput(
-                f"eval_fraction: expected from 0 to below 1, found {self.eval_fraction}"
-            )
+Progress = Callable[[float, str], None]
+"""Is told how far the work is: the done part, 0 to 1, and what is being done."""
 
 
-def share(seed: int, prompt_key: str) -> float:
-    """Where a prompt falls, from 0 to below 1: below the eval fraction it is held out.
-
-    It depends on nothing but the prompt and the seed, so a prompt stays on its side when others
-    come or go.
-    """
-    digest = hashlib.sha256(f"param.split.v1|{seed}|{prompt_key}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+_USUAL = gc.get_threshold()
 
 
-def pseudonym(tenant_id: str, actor_id: str) -> str:
-    """A name for an annotator that tells one from another and nobody who it is."""
-    digest = hashlib.sha256(f"param.annotator.v1|{tenant_id}|{actor_id}".encode())
-    return digest.hexdigest()[:12]
+def silent(_fraction: float, _what: str) -> None:
+    """Nobody watches."""
 
 
-def write(session: Session, tenant_id: str, choices: Choices, folder: Path) -> Manifest:
-    """Write a data set into an empty folder.
+def write(
+    session: Session,
+    tenant_id: str,
+    choices: Choices,
+    folder: Path,
+    *,
+    tokenizer: TrainingTokenizer | None = None,
+    progress: Progress = silent,
+) -> Manifest:
+    """Write a data set into an empty folder; the spool lies beside it meanwhile.
 
     Args:
-        session: One consistent state; it may be read twice.
+        session: One consistent state.
+        tokenizer: That of the model that is to be trained; None leaves its gate unchecked, and
+            the manifest says so.
 
     Raises:
         StorageFull: The disk is full.
     """
-    forced: dict[str, str] = {}
-    while True:
-        tally, parts = _Tally(), _Parts(choices, forced)
-        with _Files(folder) as files:
-            for chunk in queries.every(session, tenant_id):
-                for one in chunk:
-                    _put(one, choices, parts, tally, files)
-            digests = files.digests()
-        # One pass, but for small sets in which chance left one side without any prompt.
-        if forced or not (forced := parts.missing()):
-            break
-    content = _manifest(session, tenant_id, choices, tally, digests)
+    with _rare_collections(), tempfile.TemporaryFile(dir=folder.parent) as spool:
+        found = _collected(session, tenant_id, choices, spool, tokenizer, progress)
+        progress(0.7, "comparing prompts")
+        parts = _judge_together(found, choices)
+        progress(0.85, "writing")
+        tally = manifests.Tally(choices.rules)
+        with Files(folder, choices.form) as files:
+            for entry in found.entries:
+                _put(entry, parts[entry.prompt], spool, files, tally, choices.rules)
+        digests = files.digests()
+    content = manifests.content(session, tenant_id, choices, tally, digests, tokenizer)
+    readme = card.text(content).encode()
+    write_synced(folder / "README.md", readme)
+    digests["README.md"] = {
+        "sha256": hashlib.sha256(readme).hexdigest(), "bytes": len(readme),
+        "rows": readme.count(b"\n"),
+    }  # fmt: skip
     data = rfc8785.dumps(content)
-    _write_synced(folder / "manifest.json", data)
-    rows = {part: digests[f"{part}.jsonl"]["rows"] for part in PARTS}
+    write_synced(folder / "manifest.json", data)
     return Manifest(
         folder=folder,
         sha256=hashlib.sha256(data).hexdigest(),
-        n_train=rows["train"],
-        n_eval=rows["eval"],
-        n_dropped=rows["dropped"],
+        n_train=content["counts"]["train"],
+        n_eval=content["counts"]["eval"],
+        n_dropped=content["counts"]["dropped"],
         content=content,
     )
 
 
-def _put(
-    one: queries.Stored, choices: Choices, parts: _Parts, tally: _Tally, files: _Files
-) -> None:
-    reason = _drop_reason(one.pair, choices)
-    if reason is None:
-        files.add(parts.of(one.prompt_key, one.split), _row(one.pair))
-        tally.take(one)
-    else:
-        tally.dropped[reason] += 1
-        files.add("dropped", {"pair_id": one.pair.id, "reason": reason})
-
-
-class _Parts:
-    """The part of each prompt; a prompt is in one part only."""
-
-    def __init__(self, choices: Choices, forced: dict[str, str]) -> None:
-        self._choices, self._forced = choices, forced
-        self._used: set[str] = set()
-        self._first: str | None = None
-        self._several = False
-        self._free: list[tuple[float, str]] = []
-
-    def of(self, prompt_key: str, bound: str | None) -> str:
-        """`train` or `eval`."""
-        self._first = self._first or prompt_key
-        self._several = self._several or prompt_key != self._first
-        place = share(self._choices.seed, prompt_key)
-        part = "eval" if place < self._choices.eval_fraction else "train"
-        part = bound or self._forced.get(prompt_key, part)
-        self._used.add(part)
-        if bound is None:
-            # The two outermost prompts are all that `missing` needs.
-            ends = sorted({*self._free, (place, prompt_key)})
-            self._free = ends if len(ends) < 3 else [ends[0], ends[-1]]
-        return part
-
-    def missing(self) -> dict[str, str]:
-        """The prompt that must change sides lest one part stay empty; empty if none must."""
-        wanted = {"train", "eval"} - self._used
-        can = self._several and self._free and self._choices.eval_fraction > 0
-        if len(wanted) != 1 or not can:
-            return {}
-        (part,) = wanted
-        return {self._free[0 if part == "eval" else -1][1]: part}
-
-
-def _preferred_id(pair: Pair, choices: Choices) -> str | None:
-    if pair.status is PairStatus.APPROVED:
-        return pair.chosen_response_id
-    if pair.status is PairStatus.UNREVIEWED and choices.include_unreviewed:
-        return pair.imported_preference
-    return None
-
-
-def _drop_reason(pair: Pair, choices: Choices) -> str | None:
-    """Why a pair is not in the data set; None where it is."""
-    if pair.status is PairStatus.REJECTED:
-        return "rejected in review"
-    if pair.status is PairStatus.UNREVIEWED and not choices.include_unreviewed:
-        return "unreviewed"
-    if pair.response(_preferred_id(pair, choices)) is None:
-        return "no preference"
-    first, second = (normalised(response.text) for response in pair.responses)
-    if not first or not second:
-        return "empty response"
-    return "identical responses" if first == second else None
-
-
-def _row(pair: Pair) -> dict[str, Any]:
-    chosen = pair.response(pair.chosen_response_id or pair.imported_preference)
-    rejected = next(response for response in pair.responses if response is not chosen)
-    return {
-        "pair_id": pair.id,
-        "prompt": [{"role": turn.role, "content": turn.content} for turn in pair.prompt.turns],
-        "chosen": [{"role": "assistant", "content": chosen.text if chosen else ""}],
-        "rejected": [{"role": "assistant", "content": rejected.text}],
-    }
-
-
-@dataclass
-class _Tally:
-    """What the manifest says of the pairs."""
-
-    dropped: Counter[str] = field(default_factory=Counter)
-    languages: Counter[str] = field(default_factory=Counter)
-    sources: Counter[str] = field(default_factory=Counter)
-    unreviewed: list[str] = field(default_factory=list)
-    demo: list[str] = field(default_factory=list)
-    edited: list[str] = field(default_factory=list)
-
-    def take(self, one: queries.Stored) -> None:
-        pair = one.pair
-        self.languages[pair.language] += 1
-        self.sources[pair.source] += 1
-        if pair.status is PairStatus.UNREVIEWED:
-            self.unreviewed.append(pair.id)
-        if one.mark == "demo":
-            self.demo.append(pair.id)
-        if pair.is_edited:
-            self.edited.append(pair.id)
-
-
-def _manifest(
-    session: Session, tenant_id: str, choices: Choices, tally: _Tally, digests: dict[str, Any]
-) -> dict[str, Any]:
-    deciders = session.scalars(
-        select(DecisionRow.actor_id)
-        .join(PairRow, PairRow.id == DecisionRow.pair_id)
-        .where(
-            DecisionRow.tenant_id == tenant_id,
-            DecisionRow.number == PairRow.decisions,
-            DecisionRow.verdict == PairStatus.APPROVED.value,
-        )
-        .distinct()
-    )
-    return {
-        "format": VERSION,
-        "tenant": tenant_id,
-        "query": {
-            "status": ["approved", "unreviewed"] if choices.include_unreviewed else ["approved"]
-        },
-        "split": {
-            "by": "prompt",
-            "eval_fraction": str(choices.eval_fraction),
-            "seed": choices.seed,
-        },
-        "files": digests,
-        "counts": {part: digests[f"{part}.jsonl"]["rows"] for part in PARTS},
-        "dropped": dict(tally.dropped),
-        "languages": dict(tally.languages),
-        "sources": dict(tally.sources),
-        "annotators": sorted(pseudonym(tenant_id, actor_id) for actor_id in deciders),
-        "unreviewed": tally.unreviewed,
-        "demo": tally.demo,
-        "edited": tally.edited,
-    }
-
-
-class _Files:
-    """The three JSON Lines files, digested as they are written."""
-
-    def __init__(self, folder: Path) -> None:
-        self._paths = {part: folder / f"{part}.jsonl" for part in PARTS}
-        self._open: dict[str, BinaryIO] = {}
-        self._digests = {part: hashlib.sha256() for part in PARTS}
-        self._rows = Counter[str]()
-        self._bytes = Counter[str]()
-
-    def __enter__(self) -> _Files:
-        self._open = {part: path.open("wb") for part, path in self._paths.items()}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in self._open.values():
-            file.close()
-
-    def add(self, part: str, row: dict[str, Any]) -> None:
-        data = orjson.dumps(row, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
-        self._open[part].write(data)
-        self._digests[part].update(data)
-        self._rows[part] += 1
-        self._bytes[part] += len(data)
-
-    def digests(self) -> dict[str, Any]:
-        """Digest, size and rows of each file, which are on the disk from then on."""
-        for file in self._open.values():
-            file.flush()
-            os.fsync(file.fileno())
-        return {
-            f"{part}.jsonl": {
-                "sha256": self._digests[part].hexdigest(),
-                "bytes": self._bytes[part],
-                "rows": self._rows[part],
-            }
-            for part in PARTS
-        }
-
-
-def is_whole(folder: Path, manifest: Manifest) -> bool:
-    """Whether a folder holds exactly the files of a manifest, byte for byte."""
-    wanted = {name: facts["sha256"] for name, facts in manifest.content["files"].items()}
-    wanted["manifest.json"] = manifest.sha256
-    if not folder.is_dir() or {path.name for path in folder.iterdir()} != wanted.keys():
-        return False
-    for name, digest in wanted.items():
-        with (folder / name).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                return False
-    return True
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 @contextmanager
-def reported() -> Iterator[None]:
-    """Say a full disk and a refused folder in our words.
+def _rare_collections() -> Iterator[None]:
+    """Let garbage be collected a tenth as often: so many small objects come and go, none in circles.
 
-    Raises:
-        StorageFull: The disk is full.
-        InvalidInput: The folder cannot be written.
+    It takes a sixth of the time otherwise. The setting is the process's; two exports at once only
+    cost each other some of the gain.
     """
+    gc.set_threshold(10 * _USUAL[0], *_USUAL[1:])
     try:
         yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise StorageFull("the disk is full; no data set was written") from error
-        raise InvalidInput(
-            f"folder {error.filename}: expected one that can be written, found: {error.strerror}"
-        ) from error
+    finally:
+        gc.set_threshold(*_USUAL)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A place beside the target, where files wait until they are complete.
+def _collected(
+    session: Session,
+    tenant_id: str,
+    choices: Choices,
+    spool: BinaryIO,
+    tokenizer: TrainingTokenizer | None,
+    progress: Progress,
+) -> Collected:
+    total = session.query(PairRow.id).filter(PairRow.tenant_id == tenant_id).count() or 1
+    is_compared = choices.rules.action("truncated_identical") is not Action.OFF
+    selection = Selection(
+        include_unreviewed=choices.include_unreviewed,
+        with_both_bad="kto" in choices.form.also,
+        tokenizer=tokenizer if is_compared else None,
+        max_length=choices.rules.max_length,
+    )
+    return Collector(
+        session, tenant_id, selection, spool,
+        name_of=lambda actor_id: manifests.pseudonym(tenant_id, actor_id),
+        seen=lambda count: progress(0.7 * count / total, "reading and checking pairs"),
+    ).collect()  # fmt: skip
 
-    Attributes:
-        folder: Empty at first.
+
+def _judge_together(found: Collected, choices: Choices) -> list[str]:
+    """Add what the gates over several pairs find.
+
+    Returns:
+        The part of each prompt; meaningless for prompts without a candidate.
     """
-
-    folder: Path
-
-    def place(self, target: Path) -> None:
-        """Put the folder in the target's place in one step.
-
-        Raises:
-            Conflict: Something that is no data set has come there meanwhile.
-        """
-        _refuse_other(target)
-        if target.exists():
-            target.rename(self.folder.parent / "former")
-        self.folder.rename(target)
-
-
-@contextmanager
-def staged(target: Path) -> Iterator[Stage]:
-    """A stage for the target; what is not put in place by the end is removed.
-
-    Raises:
-        Conflict: The target is there and holds something that is no data set.
-        StorageFull: The disk is full.
-        InvalidInput: The folder cannot be written.
-    """
-    with reported():
-        target = target.absolute()
-        _refuse_other(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            folder = work / "new"
-            folder.mkdir()
-            yield Stage(folder)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    candidates = [entry for entry in found.entries if entry.offset >= 0]
+    used = sorted(
+        {entry.prompt for entry in candidates}
+        | {index for index, prompt in enumerate(found.prompts) if prompt.is_evaluation}
+    )
+    named = near.clusters([found.prompts[index].text for index in used])
+    cluster = dict(zip(used, named, strict=True))
+    _near_evaluation(found, candidates, cluster)
+    _groups(found, candidates, choices)
+    left = [entry for entry in candidates if not _dropping(entry, choices.rules)]
+    taken = sorted({entry.prompt for entry in left})
+    placed = [
+        PlacedPrompt(found.prompts[index].key, found.prompts[index].bound, cluster[index])
+        for index in taken
+    ]
+    part = sides(placed, eval_fraction=choices.eval_fraction, seed=choices.seed)
+    torn = {taken[index] for index in overlapping(placed, part)}
+    for entry in left:
+        if entry.prompt in torn:
+            reason = "held out, and nearly the same prompt is trained on"
+            entry.findings.append(Finding("split_overlap", reason))
+    parts = ["train"] * len(found.prompts)
+    for index, where in zip(taken, part, strict=True):
+        parts[index] = where
+    return parts
 
 
-def _refuse_other(target: Path) -> None:
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise Conflict(f"{target.name}: expected a folder or nothing there, found a file")
-    names = {path.name for path in target.iterdir()}
-    if other := sorted(names - FILES):
-        raise Conflict(
-            f"folder {target.name}: expected it empty or with an earlier export, "
-            f"found {other[0]!r}; nothing was written"
+def _near_evaluation(
+    found: Collected, candidates: Iterable[Entry], cluster: dict[int, int]
+) -> None:
+    kept_out = {number for index, number in cluster.items() if found.prompts[index].is_evaluation}
+    for entry in candidates:
+        is_evaluation = found.prompts[entry.prompt].is_evaluation
+        if cluster[entry.prompt] in kept_out and not is_evaluation:
+            reason = "prompt: nearly the same as an evaluation prompt"
+            entry.findings.append(Finding("leakage", reason))
+
+
+def _groups(found: Collected, candidates: Iterable[Entry], choices: Choices) -> None:
+    """Contradictions among the pairs that are left, then prompts with too many of them."""
+    left = [entry for entry in candidates if not _dropping(entry, choices.rules)]
+    edges = [
+        groups.Edge(
+            entry.pair_id,
+            entry.prompt.to_bytes(8, "big") + entry.chosen_key,
+            entry.prompt.to_bytes(8, "big") + entry.rejected_key,
         )
+        for entry in left
+    ]
+    _add(left, groups.contradictions(edges))
+    of_prompt: dict[int, list[str]] = {}
+    for entry in left:
+        if not _dropping(entry, choices.rules):
+            of_prompt.setdefault(entry.prompt, []).append(entry.pair_id)
+    crowded: dict[str, Finding] = {}
+    if choices.rules.action("crowded_prompt") is not Action.OFF:
+        for pair_ids in of_prompt.values():
+            limit = choices.rules.pairs_a_prompt
+            crowded |= groups.crowded(pair_ids, limit=limit, seed=choices.seed)
+    _add(left, crowded)
+
+
+def _add(entries: Iterable[Entry], findings: dict[str, Finding]) -> None:
+    if findings:
+        for entry in entries:
+            if finding := findings.get(entry.pair_id):
+                entry.findings.append(finding)
+
+
+def _dropping(entry: Entry, rules: Rules) -> list[Finding]:
+    """What drops the pair, the gate that stands first in the list first."""
+    found = [one for one in entry.findings if rules.action(one.gate) is Action.DROP]
+    return sorted(found, key=lambda one: RANK[one.gate])
+
+
+def _put(
+    entry: Entry, part: str, spool: BinaryIO, files: Files, tally: manifests.Tally, rules: Rules
+) -> None:
+    """Write what became of one pair."""
+    against = _dropping(entry, rules)
+    if against:
+        tally.drop(against[0])
+        dropped = {"gate": against[0].gate, "reason": against[0].reason}
+        files.line("dropped", {"pair_id": entry.pair_id, **dropped})
+        # Only the review spoke against it, and only KTO has a use for it.
+        if entry.is_both_bad and all(one.gate == "review" for one in against):
+            files.both_bad(part, _spooled(entry, spool)[0])
+        return
+    row, origin = _spooled(entry, spool)
+    warnings = [one for one in entry.findings if rules.action(one.gate) is Action.WARN]
+    for finding in sorted(warnings, key=lambda one: RANK[one.gate]):
+        named = {"gate": finding.gate, "reason": finding.reason}
+        files.line("warned", {"pair_id": entry.pair_id, "part": part, **named})
+    for gate in {finding.gate for finding in warnings}:
+        tally.gates[gate] += 1
+    files.pair(part, row)
+    files.line("provenance", {**origin, "part": part})
+    tally.take(entry, origin)
+
+
+def _spooled(entry: Entry, spool: BinaryIO) -> tuple[dict[str, Any], dict[str, Any]]:
+    spool.seek(entry.offset)
+    line = orjson.loads(spool.readline())
+    return line["row"], line["origin"]

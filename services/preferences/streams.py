@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NoReturn, Protocol
 
 from services.errors import InvalidInput, TooLarge
 
-MAX_LINE_BYTES = 1 << 20
+MAX_LINE_BYTES = 4 << 20
 HEAD_BYTES = MAX_LINE_BYTES + (64 << 10)
 _CHUNK = 256 << 10
 _SPACE = " \t\r\n"

@@ -5,21 +5,17 @@ from __future__ import annotations
 import io
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from console.navigation import ROWS
 from services import bootstrap, settings
-from services.bootstrap import Services
 from services.tenants.models import EVERY_TENANT, Actor, Limits, Role
-from tests.support import ROOT, free_port
+from tests.browser.alone import Console
+from tests.support import free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -31,35 +27,6 @@ PEOPLE = {
     "root": {EVERY_TENANT: frozenset({Role.ADMIN})},
 }
 HOSTILE = "<img src=x onerror=alert(1)> ![p](https://evil.example/p.png)"
-
-
-@dataclass
-class Console:
-    """A console process and the services on its database."""
-
-    url: str
-    services: Services
-    environment: dict[str, str]
-    process: subprocess.Popen[bytes]
-
-    def start(self) -> None:
-        """Start the process and wait until it answers."""
-        command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "console" / "app.py")]
-        port = self.url.rpartition(":")[2].strip("/")
-        self.process = subprocess.Popen(
-            [*command, "--server.port", port, "--server.address", "127.0.0.1"],
-            cwd=ROOT,
-            env=self.environment,
-            stdout=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            try:
-                if httpx.get(f"{self.url}_stcore/health", timeout=2).status_code == 200:
-                    return
-            except httpx.HTTPError:
-                time.sleep(0.2)
-        raise AssertionError("the console did not answer within 120 s")
 
 
 def _rows() -> bytes:
@@ -110,11 +77,6 @@ def _signed_in(chromium: Browser, console: Console, name: str, path: str, *, wid
     return page
 
 
-def _reviewed(page: Page, text: str) -> None:
-    expect(page.get_by_test_id("stProgress")).to_contain_text(text, timeout=30_000)
-    page.wait_for_timeout(150)  # nobody strikes a key in the very frame that shows the count
-
-
 def test_the_cookie_is_hidden_from_scripts_and_outlives_reload_and_restart(
     console: Console, chromium: Browser
 ) -> None:
@@ -142,64 +104,6 @@ def test_the_cookie_is_hidden_from_scripts_and_outlives_reload_and_restart(
 def _cookies(page: Page) -> list[dict[str, object]]:
     cookies = page.context.cookies()
     return [dict(one) for one in cookies if one["name"].startswith("param_session")]
-
-
-def test_a_review_by_keyboard_alone(console: Console, chromium: Browser) -> None:
-    page = _signed_in(chromium, console, "annotator", "review", width=1280)
-    _reviewed(page, "0 of 13")
-    expect(page.get_by_role("button", name="Keys")).to_be_visible()
-    page.keyboard.press("2")
-    _reviewed(page, "1 of 13")
-    page.keyboard.press("0")
-    _reviewed(page, "2 of 13")
-    page.keyboard.press("z")
-    _reviewed(page, "1 of 13")
-    page.keyboard.press("e")
-    editor = page.locator("textarea").first
-    editor.focus()
-    page.keyboard.press("Control+End")
-    # Letters and digits that are keys elsewhere, and the text not yet committed at Ctrl+Enter.
-    page.keyboard.type(" 7 s z 0 edited")
-    page.keyboard.press("Control+Enter")
-    expect(page.locator(".pc-note")).to_have_text("edited, version 2", timeout=30_000)
-    expect(page.locator(".pc-answer").first).to_contain_text(" 7 s z 0 edited")
-    expect(page.get_by_role("button", name="Keys")).to_be_visible()
-    page.keyboard.press("6")
-    _reviewed(page, "2 of 13")
-    assert console.services.preferences.stats(SYSTEM, "acme").edited == 1
-
-
-def test_keys_that_are_struck_too_fast_judge_no_unseen_card(
-    console: Console, chromium: Browser
-) -> None:
-    page = _signed_in(chromium, console, "engineer", "review?tenant=Acme", width=1280)
-    expect(page.get_by_role("button", name="Keys")).to_be_visible(timeout=30_000)
-    before = console.services.preferences.stats(SYSTEM, "acme").reviews
-    page.evaluate(
-        """() => { for (let i = 0; i < 5; i++) document.dispatchEvent(new KeyboardEvent(
-            "keydown", {key: "1", code: "Digit1", keyCode: 49, bubbles: true})) }"""
-    )
-    page.wait_for_timeout(3_000)
-    assert console.services.preferences.stats(SYSTEM, "acme").reviews - before <= 1
-    assert page.get_by_test_id("stAlert").count() == 0
-
-
-def test_a_models_text_loads_and_runs_nothing(console: Console, chromium: Browser) -> None:
-    page = _signed_in(chromium, console, "engineer", "review?tenant=Globex", width=1280)
-    asked: list[str] = []
-    opened: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("dialog", lambda dialog: (opened.append(dialog.message), dialog.dismiss()))
-    expect(page.get_by_role("button", name="Keys")).to_be_visible(timeout=30_000)
-    page.keyboard.press("m")
-    for done in range(12):
-        _reviewed(page, f"{done} of 13")
-        page.keyboard.press("1")
-    _reviewed(page, "12 of 13")
-    expect(page.locator(".pc-turns")).to_contain_text("Hostile?")
-    assert page.locator(".pc-answer img").count() == 0
-    assert not opened
-    assert not [url for url in asked if "evil" in url]
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -234,9 +234,10 @@ def test_the_console(browser: Any, installed: Installation, services: Services) 
         annotator.sign_in("annotator")
         annotator.open("review")
         total = services.preferences.stats(SYSTEM, TENANT).total
+        annotator.has_card()
         annotator.tab.keyboard.press("2")
         annotator.sees(annotator.text("review.progress", reviewed=1, total=total, mine=1))
-        annotator.settle()
+        annotator.has_card()
         # The second vote is on its way while the console dies: it counts once or not at all.
         annotator.tab.keyboard.press("6")
         old = installed.kill("console")
@@ -248,7 +249,7 @@ def test_the_console(browser: Any, installed: Installation, services: Services) 
         annotator.sees(
             annotator.text("review.progress", reviewed=reviewed, total=total, mine=reviewed)
         )
-        annotator.settle()
+        annotator.has_card()
         annotator.tab.keyboard.press("0")
         done = reviewed + 1
         annotator.sees(annotator.text("review.progress", reviewed=done, total=total, mine=done))

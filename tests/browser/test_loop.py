@@ -241,7 +241,7 @@ def test_three_pairs_are_reviewed_in_turkish_by_keyboard_alone(
     total = services.preferences.stats(SYSTEM, HERE).total
     for mine, pressed in enumerate(("1", "6", "0")):
         annotator.sees(annotator.text("review.progress", reviewed=mine, total=total, mine=mine))
-        annotator.settle()
+        annotator.has_card()
         annotator.picture(f"review-{mine + 1}-tr")
         annotator.tab.keyboard.press(pressed)
     annotator.sees(annotator.text("review.progress", reviewed=3, total=total, mine=3))

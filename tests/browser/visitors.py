@@ -118,6 +118,10 @@ class Visitor:
         self.tab.wait_for_selector(SETTLED)
         assert self.tab.locator('[data-testid="stException"]').count() == 0, self.main()
 
+    def has_card(self) -> None:
+        """Wait until the review desk takes keys."""
+        self.tab.wait_for_selector('.pc-desk[data-state="ready"]')
+
     def part(self, key: str) -> Any:
         """The element that was drawn under a key of the session."""
         return self.tab.locator(f".st-key-{re.sub('[^a-zA-Z0-9_-]', '-', key)}")

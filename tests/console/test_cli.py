@@ -280,6 +280,26 @@ def test_a_bad_row_is_named_by_its_line_and_status_1(
     assert "Not taken because" in shown.out
 
 
+def test_strict_imports_all_or_nothing(param: Param, legal: str, pairs_file: Path) -> None:
+    pairs_file.write_text(pairs_file.read_text() + '{"prompt": "x", "chosen": ""\n')
+    words = ("pairs", "import", pairs_file, "--tenant", legal, "--strict")
+    assert param(*words, "--json", status=1).json["imported"] == 0
+    assert "nothing written" in param(*words, status=1).out
+    assert param("pairs", "stats", "--tenant", legal, "--json").json["total"] == 0
+
+
+def test_predictions_of_several_models_become_an_evaluation_set(
+    param: Param, legal: str, tmp_path: Path
+) -> None:
+    files = [tmp_path / f"set-{model}.jsonl" for model in ("ada", "bob")]
+    for file in files:
+        file.write_text(f'{{"prompt": "Sky?", "response": "{file.stem}"}}\n')
+    words = ("pairs", "import", *files, "--tenant", legal, "--purpose", "evaluation")
+    report = param(*words, "--format", "self-instruct", "--json").json
+    assert (report["imported"], report["rejected"]) == (1, 0)
+    assert param("pairs", "stats", "--tenant", legal, "--json").json["by_source"] == {"set": 1}
+
+
 @pytest.mark.parametrize("words", [("no-such-file",), (".",)])
 def test_a_file_that_cannot_be_read_is_status_2(
     param: Param, legal: str, words: tuple[str, ...]
@@ -432,7 +452,8 @@ def receipt(home: Path, tmp_path: Path) -> Path:
         response_commitment=commitment("response", SALT, sha256(RESPONSE).digest()),
         prompt_tokens=1, completion_tokens=2, cost_micro=3, currency="USD", price_version="1",
         finish_reason="stop", stream=False, partial=False, received_at=now, completed_at=now,
-        audit_seq=1, audit_leaf_hash="ab" * 32, issuer="here",
+        audit_seq=1, audit_leaf_hash="ab" * 32, issuer="here", policy_version=2,
+        policy_digest="cd" * 32, findings=1,
     )  # fmt: skip
     document = {"receipt_id": "r-1", "envelope": sign(facts, key), "salt": SALT.hex()}
     path = tmp_path / "receipt.json"

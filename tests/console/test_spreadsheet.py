@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.spreadsheet import csv_of
+from console.spreadsheet import csv_of, jsonl_of
 
 
 def _read(raw: bytes) -> list[list[str]]:
@@ -30,3 +31,11 @@ def test_no_cell_of_text_begins_a_formula(cells: list[str]) -> None:
     row = _read(csv_of(["x"] * len(cells), [cells]))[1:]
     for found in row:
         assert not [cell for cell in found if cell.lstrip(" ").startswith(("=", "+", "-", "@"))]
+
+
+def test_rows_for_programs_stay_as_they_are() -> None:
+    lines = jsonl_of(("line", "reason"), [(2, "=1+1"), (3, "half \ud800")])
+    assert [json.loads(line) for line in lines.splitlines()] == [
+        {"line": 2, "reason": "=1+1"},
+        {"line": 3, "reason": "half \ud800"},
+    ]

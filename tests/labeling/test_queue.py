@@ -24,7 +24,7 @@ CALLS: dict[str, Call] = {
     "next": lambda queue, actor: queue.next_card(actor, "acme"),
     "vote": lambda queue, actor: queue.vote(actor, "acme", "x", verdict=1),
     "edit": lambda queue, actor: queue.edit(actor, "acme", "x", "y", "text"),
-    "skip": lambda queue, actor: queue.skip(actor, "acme", "x", "why"),
+    "skip": lambda queue, actor: queue.skip(actor, "acme", "x", "other"),
     "undo": lambda queue, actor: queue.undo(actor, "acme"),
     "progress": lambda queue, actor: queue.progress(actor, "acme"),
 }
@@ -195,7 +195,7 @@ def test_a_useless_edit_is_refused(filled: ReviewQueue) -> None:
 
 def test_a_skipped_card_goes_to_others_only(filled: ReviewQueue) -> None:
     first = card(filled)
-    filled.skip(ALI, "acme", first.pair_id, "not my field")
+    filled.skip(ALI, "acme", first.pair_id, "not_my_field")
     seen = {first.pair_id}
     while (found := filled.next_card(ALI, "acme")) is not None:
         assert found.pair_id not in seen

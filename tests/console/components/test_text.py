@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from html import unescape
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
@@ -27,10 +30,29 @@ def test_nothing_in_a_models_text_becomes_a_tag_that_loads_or_runs(
 
 
 @given(some.text())
-def test_raw_text_is_shown_as_it_came(written: str) -> None:
+def test_raw_text_is_shown_as_it_came_and_what_is_invisible_is_named(written: str) -> None:
     drawn = text.html_of(written, as_markdown=False)
-    assert drawn.count("<") == 2
-    assert drawn.startswith('<div class="pc-raw">')
+    named = re.findall(r'<span class="pc-invisible">U\+([0-9A-F]{4,6})</span>', drawn)
+    assert drawn.count("<") == 2 + 2 * len(named)
+    assert drawn.startswith('<div class="pc-raw" dir="auto">')
+    inside = re.sub(r"<[^>]*>U\+([0-9A-F]+)</span>", lambda m: chr(int(m[1], 16)), drawn)
+    assert unescape(inside[len('<div class="pc-raw" dir="auto">') : -len("</div>")]) == written
+
+
+@pytest.mark.parametrize("as_markdown", [True, False])
+@pytest.mark.parametrize(
+    "sign", ["\x1b", "\u200b", "\u202e", "\u2066", "\ufeff", "\ud800", "\U000e0041"]
+)
+def test_what_deceives_the_eye_is_named_instead(sign: str, as_markdown: bool) -> None:
+    drawn = text.html_of(f"a{sign}b\n\n```x{sign}y\n1\n```", as_markdown=as_markdown)
+    assert sign not in drawn
+    assert f"U+{ord(sign):04X}" in drawn
+    assert not (as_markdown and "<span" in drawn)  # it would break out of the fence's attribute
+
+
+def test_letters_that_need_a_joiner_keep_it() -> None:
+    persian = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+    assert persian in text.html_of(persian, as_markdown=False)
 
 
 def test_markdown_is_drawn() -> None:

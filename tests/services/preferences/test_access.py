@@ -24,6 +24,8 @@ WRITES: dict[str, Call] = {
 READS: dict[str, Call] = {
     "pairs": lambda p, actor, _: p.pairs(actor, "acme"),
     "pair": lambda p, actor, _: p.pair(actor, "acme", "x"),
+    "counts": lambda p, actor, _: p.counts(actor, "acme"),
+    "sources": lambda p, actor, _: p.sources(actor, "acme"),
     "stats": lambda p, actor, _: p.stats(actor, "acme"),
     "data sets": lambda p, actor, _: p.datasets(actor, "acme"),
     "data set": lambda p, actor, _: p.dataset(actor, "acme", "x"),

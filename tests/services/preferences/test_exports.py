@@ -12,7 +12,8 @@ from services.db import Database
 from services.errors import Conflict, InvalidInput, NotFound
 from services.preferences.models import Pair, PairStatus
 from services.preferences.service import Preferences
-from services.preferences.snapshots import FILES, share
+from services.preferences.splits import share
+from services.preferences.staging import FILES
 from tests.services.preferences.rows import (
     ENGINEER,
     STRANGER,
@@ -67,8 +68,10 @@ def test_the_manifest_names_every_file_by_its_digest(filled: Preferences, tmp_pa
         assert facts["sha256"] == hashlib.sha256(file).hexdigest()
         assert (facts["bytes"], facts["rows"]) == (len(file), file.count(b"\n"))
     assert len(content["unreviewed"]) == 9
-    assert content["split"] == {"by": "prompt", "eval_fraction": "0.1", "seed": 5}
-    assert content["query"] == {"status": ["approved", "unreviewed"]}
+    assert content["split"] == {
+        "by": "prompt cluster", "near": "0.8", "eval_fraction": "0.1", "seed": 5,
+    }  # fmt: skip
+    assert content["query"] == {"status": ["approved", "unreviewed"], "pairs_a_prompt": 8}
     assert content["dropped"] == {"rejected in review": 1}
     (annotator,) = content["annotators"]
     assert ENGINEER.id not in data.decode()

@@ -126,7 +126,7 @@ def test_a_list_prompt_must_end_with_the_user() -> None:
         (b'{"prompt": "a", "chosen": "\xff", "rejected": "c"}', "broken JSON"),
         (b'{"prompt": "a", "chosen"', "broken JSON"),
         (b'{"prompt": "a", "chosen": NaN, "rejected": "c"}', "broken JSON"),
-        (b'{"prompt": "' + b"a" * MAX_LINE_BYTES + b'"}', "1,048,576 bytes in a line, found more"),
+        (b'{"prompt": "' + b"a" * MAX_LINE_BYTES + b'"}', "4,194,304 bytes in a line, found more"),
         (b"[" * 100_000, "broken JSON"),
     ],
 )
@@ -364,6 +364,6 @@ def test_a_file_of_unknown_size_is_cut_off_while_reading() -> None:
         def seekable(self) -> bool:
             return False
 
-    upload = Upload(Pipe(json.dumps(GOOD).encode() + b"\n" * 3_000_000), max_bytes=2_000_000)
-    with pytest.raises(TooLarge, match="found more than 2,000,000"):
+    upload = Upload(Pipe(json.dumps(GOOD).encode() + b"\n" * 6_000_000), max_bytes=5_000_000)
+    with pytest.raises(TooLarge, match="found more than 5,000,000"):
         list(read(upload, "auto")[1])
