@@ -74,20 +74,48 @@ class Database:
         with _reported(), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
-    def migrate(self) -> None:
+    def migrate(self, revision: str = "head") -> None:
         """Bring the schema to this version.
+
+        Args:
+            revision: An older one, for tests of the way from there.
 
         Raises:
             DatabaseTooNew: A newer version of the program wrote this database.
         """
         if self.is_sqlite and self.url.database:
             Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
-        with _reported(), self.engine.begin() as connection:
+        with _reported(), self._unlinked() as connection:
             self._refuse_newer(connection)
             config = Config()
             config.set_main_option("script_location", str(MIGRATIONS))
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            before = MigrationContext.configure(connection).get_current_revision()
+            command.upgrade(config, revision)
+            after = MigrationContext.configure(connection).get_current_revision()
+            if self.is_sqlite and before != after:
+                _refuse_broken_links(connection)
+
+    @contextmanager
+    def _unlinked(self) -> Iterator[Connection]:
+        """One transaction in which SQLite lets tables be replaced that others refer to.
+
+        Its foreign keys are looked at before the commit instead of at each statement, as SQLite's
+        own instructions for changing tables have it (lang_altertable, section 7).
+        """
+        with self.engine.connect() as connection:
+            if not self.is_sqlite:
+                with connection.begin():
+                    yield connection
+                return
+            driver = connection.connection.driver_connection
+            assert driver is not None, "a connection that was just opened"
+            driver.execute("PRAGMA foreign_keys=OFF").close()
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                driver.execute("PRAGMA foreign_keys=ON").close()
 
     def _refuse_newer(self, connection: Connection) -> None:
         found = MigrationContext.configure(connection).get_current_revision()
@@ -130,6 +158,15 @@ def _engine(url: str, is_sqlite: bool) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _refuse_broken_links(connection: Connection) -> None:
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+    if broken is not None:
+        raise Unavailable(
+            f"the database cannot be brought to this version: a row of {broken[0]} refers to one "
+            f"of {broken[2]} that is not there; nothing was changed"
+        )
 
 
 @contextmanager
