@@ -1,10 +1,11 @@
 """The review desk at size: from a vote to the next card, and many annotators at once.
 
     python bench/desk.py [--pairs 100000] [--votes 300] [--people 20] [--seconds 120]
-                         [--think 1.0] [--database URL]
+                         [--think 1.0] [--processes] [--database URL]
 
-First one annotator votes, alone. Then as many processes as there are people work at the same
-queue, two votes a pair (three on risky ones): they vote, and now and then skip, edit, revise and
+First one annotator votes, alone. Then as many people as asked for work at the same queue, as
+threads of one process like visitors of the console, or each in a process of their own; two votes a
+pair (three on risky ones): they vote, and now and then skip, edit, revise and
 take back. In the end every vote that a person was told of must be there, no pair may have more
 votes than its overlap, and nobody may have met an error of the database. Prints one table and
 ends with status 1 if any of that does not hold.
@@ -18,10 +19,12 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import queue
 import random
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -113,19 +116,19 @@ def annotator(number: int) -> Actor:
 
 def alone(url: str, folder: Path, count: int) -> tuple[Times, Times, Times]:
     """Seconds of each vote, of each next card and of each count, by one annotator."""
-    database, queue = desk(url, folder)
+    database, review = desk(url, folder)
     one = annotator(1_000)
     voted, given, counted = [], [], []
-    card = queue.next_card(one, TENANT)
+    card = review.next_card(one, TENANT)
     for number in range(count):
         if card is None:
             break
         began = time.perf_counter()
-        queue.vote(one, TENANT, card.pair_id, verdict=number % 7 - 3, active_ms=4_000)
+        review.vote(one, TENANT, card.pair_id, verdict=number % 7 - 3, active_ms=4_000)
         middle = time.perf_counter()
-        card = queue.next_card(one, TENANT)
+        card = review.next_card(one, TENANT)
         ended = time.perf_counter()
-        queue.progress(one, TENANT)
+        review.progress(one, TENANT)
         voted.append(middle - began)
         given.append(ended - middle)
         counted.append(time.perf_counter() - ended)
@@ -133,11 +136,17 @@ def alone(url: str, folder: Path, count: int) -> tuple[Times, Times, Times]:
     return voted, given, counted
 
 
+def work_alone(url: str, folder: str, *arguments: Any) -> None:
+    """One annotator in a process of their own."""
+    database, review = desk(url, Path(folder))
+    work(review, *arguments)
+    database.close()
+
+
 def work(
-    url: str, folder: str, number: int, seconds: float, think_s: float, ready: Any, results: Any
+    review: ReviewQueue, number: int, seconds: float, think_s: float, ready: Any, results: Any
 ) -> None:
-    """One annotator in a process of their own; all begin when all are ready."""
-    database, queue = desk(url, Path(folder))
+    """One annotator; all begin when all are ready."""
     draw, one, report = random.Random(number), annotator(number), Report()
     last: Review | None = None
     card: Card | None = None
@@ -147,14 +156,14 @@ def work(
         began = time.perf_counter()
         try:
             if card is None:
-                card = queue.next_card(one, TENANT)
+                card = review.next_card(one, TENANT)
                 continue
             action = draw.choices(
                 ("vote", "skip", "edit", "undo", "revise"), (86, 4, 4, 3, 3), k=1
             )[0]
-            last = act(queue, one, card, action, last, report, draw)
+            last = act(review, one, card, action, last, report, draw)
             report.done[action] += 1
-            card = queue.next_card(one, TENANT)
+            card = review.next_card(one, TENANT)
             if action == "vote":
                 report.seconds.append(time.perf_counter() - began)
         except ConsoleError as error:
@@ -164,12 +173,11 @@ def work(
             report.refused[f"{type(error).__name__}: {error}"[:200]] += 1
             break
         time.sleep(draw.expovariate(1 / think_s) if think_s else 0)
-    database.close()
     results.put(report)
 
 
 def act(
-    queue: ReviewQueue,
+    review: ReviewQueue,
     one: Actor,
     card: Card,
     action: str,
@@ -180,40 +188,51 @@ def act(
     """Do one thing with a card; the annotator's latest vote is returned."""
     verdict = draw.choice((-2, -1, 0, 1, 2))
     if action == "vote":
-        last = queue.vote(
+        last = review.vote(
             one, TENANT, card.pair_id, verdict=verdict, shown=(card.left.id, card.right.id)
         )
         report.cast.append(last.id)
     elif action == "revise" and last is not None:
-        last = queue.revise(one, TENANT, last.id, verdict=verdict)
+        last = review.revise(one, TENANT, last.id, verdict=verdict)
         report.cast.append(last.id)
     elif action == "edit":
         text = f"{card.left.text} {draw.random()}"
-        queue.edit(one, TENANT, card.pair_id, card.left.id, text)
+        review.edit(one, TENANT, card.pair_id, card.left.id, text)
     elif action == "skip":
-        queue.skip(one, TENANT, card.pair_id, "unclear")
+        review.skip(one, TENANT, card.pair_id, "unclear")
     elif action == "undo":
-        queue.undo(one, TENANT)
+        review.undo(one, TENANT)
         last = None
     return last
 
 
 def together(url: str, folder: Path, options: argparse.Namespace) -> list[Report]:
-    """Let all people work at once, each in a process."""
-    context = multiprocessing.get_context("spawn")
-    ready, results = context.Barrier(options.people), context.Queue()
-    people = [
-        context.Process(
-            target=work,
-            args=(url, str(folder), number, options.seconds, options.think, ready, results),
-        )
-        for number in range(options.people)
-    ]
+    """Let all people work at once."""
+    people: list[Any]
+    numbers, times = range(options.people), (options.seconds, options.think)
+    if options.processes:
+        context = multiprocessing.get_context("spawn")
+        shared: tuple[Any, Any] = context.Barrier(options.people), context.Queue()
+        people = [
+            context.Process(target=work_alone, args=(url, str(folder), number, *times, *shared))
+            for number in numbers
+        ]
+        database = None
+    else:
+        shared = threading.Barrier(options.people), queue.SimpleQueue()
+        database, one_desk = desk(url, folder)
+        people = [
+            threading.Thread(target=work, args=(one_desk, number, *times, *shared))
+            for number in numbers
+        ]
+    results = shared[1]
     for one in people:
         one.start()
     reports = [results.get(timeout=options.seconds + READY_S) for _ in people]
     for one in people:
         one.join()
+    if database is not None:
+        database.close()
     return reports
 
 
@@ -264,6 +283,7 @@ def main() -> int:
     parser.add_argument("--people", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--think", type=float, default=1.0, help="mean seconds between actions")
+    parser.add_argument("--processes", action="store_true", help="each person in a process")
     parser.add_argument("--database")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -273,6 +293,7 @@ def main() -> int:
         voted, given, counted = alone(url, folder, options.votes)
         reports = together(url, folder, options)
         faults = check(url, reports)
+    kind = "processes" if options.processes else "threads of one process"
     both = [vote + card for vote, card in zip(voted, given, strict=True)]
     refused = sum((report.refused for report in reports), Counter[str]())
     at_once = [second for report in reports for second in report.seconds]
@@ -282,7 +303,7 @@ def main() -> int:
         ("next card, one annotator", spread(given)),
         ("vote to next card, one annotator", spread(both)),
         ("progress, one annotator", spread(counted)),
-        ("annotators at once", f"{options.people} for {options.seconds:.0f} s"),
+        ("annotators at once", f"{options.people} {kind} for {options.seconds:.0f} s"),
         ("vote to next card, at once", spread(at_once)),
         ("what they did", str(dict(sum((one.done for one in reports), Counter[str]())))),
         ("refused", str(dict(refused)) if refused else "nothing"),

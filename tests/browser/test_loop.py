@@ -36,14 +36,14 @@ HERE, ELSEWHERE = "ailydian-hq", "medical-ai"
 STEPS = 3
 QUESTION = "What is the capital of Turkey?"
 PAGES = (
-    "home", "review", "pairs", "train", "evaluate", "rollouts", "cost", "audit", "verify",
-    "tenants", "users",
+    "home", "review", "pairs", "agreement", "quality", "review_settings", "labelstudio", "train",
+    "evaluate", "rollouts", "cost", "audit", "verify", "tenants", "policy", "users",
 )  # fmt: skip
 OPEN_TO = {
     "annotator": {"home", "review", "verify"},
     "engineer": set(PAGES) - {"users"},
-    "manager": set(PAGES) - {"review", "users"},
-    "admin": {"home", "cost", "audit", "verify", "tenants", "users"},
+    "manager": set(PAGES) - {"review", "review_settings", "users"},
+    "admin": {"home", "cost", "audit", "verify", "tenants", "policy", "users"},
 }
 Enter = Callable[..., Visitor]
 

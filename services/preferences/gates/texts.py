@@ -89,7 +89,8 @@ def _warnings(turns: tuple[Turn, ...], chosen: str, rejected: str) -> Iterator[F
 
 def _personal(texts: list[tuple[str, str]]) -> Iterator[Finding]:
     for side, text in texts:
-        for kind in sorted(pii.personal(text)):
+        personal, secrets = pii.found_in(text)
+        for kind in sorted(personal):
             yield Finding("personal_data", f"{side}: {kind}")
-        for kind in sorted(pii.secrets(text)):
+        for kind in sorted(secrets):
             yield Finding("secrets", f"{side}: {kind}")
