@@ -45,7 +45,7 @@ SYSTEM = Actor.system("test")
 TENANT = "ailydian-hq"
 LONG = {
     "model": TENANT,
-    "messages": [{"role": "user", "content": "Count from one to a hundred, in words."}],
+    "messages": [{"role": "user", "content": "Tell me a long story about a fox and a river."}],
     "temperature": 0,
     "max_tokens": 200,
     "stream": True,
