@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 
 from services.audit.outbox import record
 from services.db import Clock, Database, new_id, utcnow
+from services.db.locks import serialise
 from services.errors import Conflict, NotFound
 from services.guardrails.models import PolicyVersion
 from services.guardrails.policy import default_policy, read_policy
@@ -42,6 +43,7 @@ class Guardrails:
         tenant_id = scope(actor, tenant_id, Permission.MANAGE_TENANT)
         policy = read_policy(source)
         with self._db.write() as session:
+            serialise(session, f"policy|{tenant_id}")
             newest = select(func.max(GuardrailPolicyRow.version))
             before = session.scalar(newest.where(GuardrailPolicyRow.tenant_id == tenant_id)) or 0
             if expected_version is not None and expected_version != before:

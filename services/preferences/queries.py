@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Select, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from services.db import new_id
+from services.db.locks import serialise as serialise
 from services.errors import NotFound
 from services.preferences import records, search
 from services.preferences.filters import Sort
@@ -40,17 +41,6 @@ CHUNK = 500
 """Rows a query; SQLite takes 32,766 parameters, the planner is quicker with few."""
 COUNTED = 10_000
 """Pairs that a list counts and turns through."""
-
-
-def serialise(session: Session, name: str) -> None:
-    """Let no two transactions that give the same name run at once.
-
-    SQLite has one writer anyway. PostgreSQL gets an advisory lock that ends with the transaction.
-    """
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(
-            text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name}
-        )
 
 
 def find(
