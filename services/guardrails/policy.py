@@ -114,7 +114,14 @@ class Policy:
 
 
 class _Loader(_SafeLoader):
-    """YAML in which a key that comes twice is an error, not a choice."""
+    """YAML in which a key that comes twice is an error, and `on` and `no` are words."""
+
+    yaml_implicit_resolvers = {
+        first: [
+            (tag, found) for tag, found in known if first in "tTfF" or not tag.endswith(":bool")
+        ]
+        for first, known in _SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:

@@ -26,6 +26,7 @@ def policy(checks: str) -> str:
         ("version: true\nchecks: {}", "version: expected 1, found True"),
         ("version: 1\nrules: {}", "policy: expected only checks, version, found 'rules'"),
         ("version: 1\n1: {}", "policy: expected only checks, version, found 1"),
+        (policy("{pii: {on: [input]}}"), "checks.pii: expected only action, kinds, places, found 'on'"),
         ("version: 1\nchecks: []", "checks: expected names with values, found a list of 0"),
         (policy("{piii: {}}"), "checks: expected only copyright, disclaimers"),
         (policy("{pii: mask}"), "checks.pii: expected names with values, found 'mask'"),
