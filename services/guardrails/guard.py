@@ -34,7 +34,7 @@ _GROWING = {
 _MOST_DISGUISE = 4
 """How many times longer than what it hides a disguise in a stream may be."""
 
-_LONGEST_WORD = 128
+_LONGEST_WORD = 512
 """Characters without a gap from which on a text is let through inside a word."""
 
 _WITHOUT_GAPS = "\u2e80"

@@ -129,7 +129,7 @@ GROWING = (
     # One character more than an address may have, lest too long a one look shorter.
     (rf"[^{_NOT_LOCAL}]+$", 65),
     (rf"[^{_NOT_LOCAL}]+@[^{_NOT_DOMAIN}]*$", REACH),
-    (r"(?:[+(]|\b)\d[\d ().+-]*$|[+(]+$", 64),
+    (r"(?:[+(]|\b)\d[\d ().+-]*$|[+(]+$", REACH),
     (r"(?i)\b[A-Z]{2}\d{2}(?: ?[A-Z0-9])* ?$", 64),
 )
 """The ends of a text that may still grow into personal data, and how long each can be."""
