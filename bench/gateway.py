@@ -84,9 +84,9 @@ checks:
   jailbreak: {places: [input], action: block}
   injection: {places: [tools], action: block}
   toxicity: {places: [input, output], action: block}
-  copyright: {places: [output], action: block, works: {a work: >-
-    It was the best of times, it was the worst of times, it was the age of wisdom, it was the age
-    of foolishness, it was the epoch of belief, it was the epoch of incredulity}}
+  copyright: {places: [output], action: block, works: {a work: "It was the best of times,
+    it was the worst of times, it was the age of wisdom, it was the age of foolishness, it was the
+    epoch of belief, it was the epoch of incredulity"}}
   disclaimers: {places: [output], action: append}
   topics: {places: [input], action: block, deny: {elections: [election poll, seçim anketi]}}
   length: {places: [input], action: block, max_characters: 100000}
@@ -199,7 +199,7 @@ def litellm(command: Path, upstream: str, folder: Path) -> Iterator[tuple[str, i
     quiet = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_PROXY": "*"}
     with (folder / "litellm.log").open("wb") as log:
         process = subprocess.Popen(
-            [str(command), *arguments, "--num_workers", "1"], stdout=log, stderr=log,
+            [str(command.absolute()), *arguments, "--num_workers", "1"], stdout=log, stderr=log,
             env=os.environ | quiet, cwd=folder,  # noqa: TID251  # the peer's, and our PATH
         )  # fmt: skip
         try:
