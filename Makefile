@@ -46,12 +46,12 @@ format: setup
 	$(BIN)/ruff format .
 
 bench: setup ## Every benchmark prints its table
-	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python -m bench.$$(basename $$file .py) || exit 1; done
 
 bench-gateway: setup ## The gateway beside LiteLLM's proxy, which gets an environment of its own (.venv-litellm)
 	@test -x .venv-litellm/bin/litellm || { $(PYTHON) -m venv .venv-litellm && .venv-litellm/bin/python -m pip install -q \
 	  "litellm[proxy]==1.106.2" httptools opentelemetry-sdk opentelemetry-exporter-otlp; }
-	$(BIN)/python bench/gateway.py --peer .venv-litellm/bin/litellm
+	$(BIN)/python -m bench.gateway --peer .venv-litellm/bin/litellm
 
 vllm: setup ## Real vLLM in an environment of its own (.venv-vllm), for `param up --engine vllm`
 	$(BIN)/python -m services.inference.install_vllm
