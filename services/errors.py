@@ -15,6 +15,7 @@
     ├── TooLarge               413  send less
     ├── VerificationFailed     422  the evidence does not hold
     ├── LimitExceeded          429  wait, or ask for a larger limit
+    │   └── BudgetExceeded          the month's money is spent: raise the budget, or wait for the next
     └── Unavailable            503  something outside has to be mended first
         ├── EngineUnavailable       the inference engine does not answer
         ├── StorageFull             the disk is full
@@ -143,6 +144,12 @@ class LimitExceeded(ConsoleError):
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class BudgetExceeded(LimitExceeded):
+    """A tenant's money of this month is spent."""
+
+    code = "budget_exceeded"
 
 
 class Unavailable(ConsoleError):

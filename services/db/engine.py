@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -156,10 +158,20 @@ class Database:
         self.engine.dispose()
 
 
+def _json(value: Any) -> str:
+    """A JSON column's text; six times as fast as `json`, which the hot path waits for."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # half a surrogate pair, a number beyond 64 bits
+        return json.dumps(value)
+
+
 def _engine(url: str, is_sqlite: bool) -> Engine:
     if not is_sqlite:
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+        return create_engine(url, pool_pre_ping=True, json_serializer=_json)
+    engine = create_engine(
+        url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}, json_serializer=_json
+    )
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
