@@ -15,6 +15,7 @@ import orjson
 
 from services.errors import InvalidInput
 from services.preferences.staging import digest_of
+from services.spreadsheet import safe
 
 if TYPE_CHECKING:
     import pyarrow
@@ -27,7 +28,6 @@ Row = dict[str, Any]
 Messages = Sequence[Mapping[str, str]]
 
 _SPEAKERS = {"user": "Human", "assistant": "Assistant", "system": "System"}
-_BEGINS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class Shape(StrEnum):
@@ -180,7 +180,7 @@ class _Csv:
         self._writer.writerow(("pair_id", "prompt", "chosen", "rejected"))
 
     def add(self, row: Row) -> None:
-        self._writer.writerow([_safe(_text(row[name])) for name in _COLUMNS])
+        self._writer.writerow([safe(_text(row[name])) for name in _COLUMNS])
 
     def close(self) -> None:
         self._file.close()
@@ -233,7 +233,3 @@ def _text(value: str | Messages) -> str:
     if len(value) == 1:
         return value[0]["content"]
     return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in value)
-
-
-def _safe(cell: str) -> str:
-    return f"'{cell}" if cell.lstrip(" ").startswith(_BEGINS_A_FORMULA) else cell

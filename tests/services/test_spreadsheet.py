@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.spreadsheet import csv_of, jsonl_of
+from services.spreadsheet import csv_of, jsonl_of
 
 
 def _read(raw: bytes) -> list[list[str]]:

@@ -21,11 +21,12 @@ def csv_of(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(header)
-    writer.writerows([_safe(cell) for cell in row] for row in rows)
+    writer.writerows([safe(cell) for cell in row] for row in rows)
     return out.getvalue().encode("utf-8-sig")
 
 
-def _safe(cell: object) -> object:
+def safe(cell: object) -> object:
+    """The cell as it may stand in a CSV file."""
     if isinstance(cell, str) and cell.lstrip(" ").startswith(_BEGINS_A_FORMULA):
         return f"'{cell}"
     return "" if cell is None else cell
