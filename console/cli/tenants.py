@@ -6,8 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from console.cli.limits import (
+    Concurrent,
+    DailyTokens,
+    MonthlyBudget,
+    Rpm,
+    Tps,
+    changed,
+    facts,
+    micro,
+)
 from console.cli.opened import actor, opened
-from console.cli.output import AsJson, print_json, say, show_facts, show_table
+from console.cli.output import AsJson, dollars, print_json, say, show_facts, show_table
 from services.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -16,6 +26,8 @@ if TYPE_CHECKING:
 tenants = typer.Typer()
 keys = typer.Typer()
 users = typer.Typer()
+
+_OPEN = frozenset({"concurrent", "monthly_micro"})
 
 TenantArgument = Annotated[str, typer.Argument(help="Id of the tenant, such as ailydian-hq.")]
 
@@ -26,6 +38,8 @@ def create_tenant(
     tps: Annotated[int, typer.Option(help="Requests a second.")] = 10,
     rpm: Annotated[int, typer.Option(help="Requests a minute.")] = 300,
     daily_tokens: Annotated[int, typer.Option(help="Tokens a day.")] = 10_000_000,
+    concurrent: Concurrent = None,
+    monthly_budget: MonthlyBudget = None,
     tenant_id: Annotated[str | None, typer.Option("--id", help="Another id.")] = None,
     timezone: Annotated[str, typer.Option(help="Where its day begins.")] = "Europe/Istanbul",
     as_json: AsJson = False,
@@ -33,7 +47,7 @@ def create_tenant(
     """Make a tenant; until an adapter is promoted, it is served the base model."""
     from services.tenants.models import Limits
 
-    limits = Limits(tps=tps, rpm=rpm, daily_tokens=daily_tokens)
+    limits = Limits(tps, rpm, daily_tokens, concurrent or None, micro(monthly_budget) or None)
     with opened() as services:
         tenant = services.tenants.create(
             actor(), name, limits=limits, tenant_id=tenant_id, timezone=timezone
@@ -42,6 +56,38 @@ def create_tenant(
         print_json(_tenant(tenant))
     else:
         say(f"Tenant {tenant.id} is there; give it a key with: param keys create {tenant.id}")
+
+
+@tenants.command("limits")
+def limit_tenant(
+    tenant: TenantArgument,
+    tps: Tps = None,
+    rpm: Rpm = None,
+    daily_tokens: DailyTokens = None,
+    concurrent: Concurrent = None,
+    monthly_budget: MonthlyBudget = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how much a tenant may ask for and what it has used, or change what is named."""
+    wanted = {
+        "tps": tps, "rpm": rpm, "daily_tokens": daily_tokens, "concurrent": concurrent,
+        "monthly_micro": micro(monthly_budget),
+    }  # fmt: skip
+    with opened() as services:
+        found = services.tenants.get(actor(), tenant)
+        limits = changed(found.limits, wanted, may_be_open=_OPEN)
+        if limits != found.limits:
+            found = services.tenants.set_limits(actor(), tenant, limits)
+        budget = services.metering.budget(actor(), tenant)
+        used = services.metering.used(found)
+    if as_json:
+        print_json(_tenant(found) | {"used_today": used.tokens, "budget": budget})
+        return
+    show_facts(
+        facts(found.limits)
+        | {"Used today": used.tokens, "Spent this month": f"{dollars(budget.spent_micro)} USD"}
+        | {f"Reached {one.percent} %": one.at for one in budget.warnings}
+    )
 
 
 @tenants.command("list")
@@ -77,8 +123,7 @@ def show_tenant(tenant: TenantArgument, as_json: AsJson = False) -> None:
         {
             "Tenant": found.id,
             "Name": found.name,
-            "Requests": f"{found.limits.tps} a second, {found.limits.rpm} a minute",
-            "Tokens a day": found.limits.daily_tokens,
+            **facts(found.limits),
             "Time zone": found.timezone,
             "Live keys": len(live),
         }
@@ -90,16 +135,51 @@ def show_tenant(tenant: TenantArgument, as_json: AsJson = False) -> None:
 def create_key(
     tenant: TenantArgument,
     name: Annotated[str, typer.Option(help="What it is for.")] = "cli",
+    tps: Tps = None,
+    rpm: Rpm = None,
+    daily_tokens: DailyTokens = None,
+    concurrent: Concurrent = None,
     as_json: AsJson = False,
 ) -> None:
-    """Issue an API key; its text is shown this once and stored hashed."""
+    """Issue an API key; its text is shown this once and stored hashed.
+
+    Limits of its own hold beside those of its tenant; without them only the tenant's do.
+    """
+    from services.tenants.models import KeyLimits
+
+    limits = KeyLimits(tps, rpm, daily_tokens, concurrent or None)
     with opened() as services:
-        issued = services.tenants.create_key(actor(), tenant, name)
+        issued = services.tenants.create_key(actor(), tenant, name, limits=limits)
     if as_json:
         print_json({"key": issued.key} | _key(issued.info))
         return
     say(issued.key)
     say(f"Key {issued.info.prefix}… of {tenant}. Keep it now: it cannot be shown again.")
+
+
+@keys.command("limits")
+def limit_key(
+    tenant: TenantArgument,
+    key: Annotated[str, typer.Argument(help="Id of the key, or its first characters.")],
+    tps: Tps = None,
+    rpm: Rpm = None,
+    daily_tokens: DailyTokens = None,
+    concurrent: Concurrent = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how much one key may ask for, or change what is named; 0 leaves it to the tenant."""
+    wanted = {"tps": tps, "rpm": rpm, "daily_tokens": daily_tokens, "concurrent": concurrent}
+    with opened() as services:
+        issued = services.tenants.list_keys(actor(), tenant)
+        key_id = _one_key(issued, tenant, key)
+        found = next(one for one in issued if one.id == key_id)
+        limits = changed(found.limits, wanted, may_be_open=frozenset(wanted))
+        if limits != found.limits:
+            found = services.tenants.set_key_limits(actor(), tenant, key_id, limits)
+    if as_json:
+        print_json(_key(found))
+    else:
+        show_facts({"Key": f"{found.prefix}… ({found.name})"} | facts(found.limits))
 
 
 @keys.command("revoke")
@@ -243,6 +323,7 @@ def _key(key: ApiKey) -> dict[str, Any]:
         "tenant_id": key.tenant_id,
         "name": key.name,
         "prefix": key.prefix,
+        "limits": key.limits,
         "created_at": key.created_at,
         "revoked_at": key.revoked_at,
     }

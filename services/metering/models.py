@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from enum import StrEnum
+from fnmatch import fnmatchcase
 from typing import Literal
+
+from services.errors import NotFound
 
 TOKENS_PER_PRICE = 1_000_000
 """Prices are for this many tokens, so a price in micro-USD is also one in USD for 10^12."""
@@ -34,6 +38,21 @@ class PriceTable:
     created_at: datetime
     created_by: str
 
+    def price(self, served: str) -> Price:
+        """The price of a model.
+
+        Raises:
+            NotFound: No pattern fits the name.
+        """
+        fitting = [pattern for pattern in self.prices if fnmatchcase(served, pattern)]
+        if not fitting:
+            raise NotFound(
+                f"price of {served!r}: expected a fitting pattern in price table "
+                f"{self.version}, found none"
+            )
+        best = max(fitting, key=lambda pattern: (len(pattern.replace("*", "")), pattern))
+        return self.prices[best]
+
 
 @dataclass(frozen=True)
 class Usage:
@@ -52,7 +71,7 @@ class Usage:
     key_id: str
     alias: str
     served: str
-    arm: Literal["stable", "canary", "pinned"]
+    arm: Literal["stable", "canary", "pinned", "fallback"]
     prompt_tokens: int
     completion_tokens: int
     cost_micro: int
@@ -126,6 +145,111 @@ class Savings:
     saved_micro: int
     saved_percent: int | None
 
+
+class Share(StrEnum):
+    """How traffic is shared between the own model and an API: the three ways of the seeds."""
+
+    API = "api"
+    HYBRID = "hybrid"
+    OWN = "own"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What a month of requests costs one way, all of it derived from real rows.
+
+    Attributes:
+        own_percent: Share of the requests that the own model answers.
+        month_micro: The month, fixed costs included; likewise the year, which is twelve of them.
+        saved_micro: In a year, against sending everything to the API; negative where it is dearer.
+        saved_percent: Of the API's year, rounded to whole percent; None where that is zero.
+    """
+
+    share: Share
+    own_percent: int
+    month_micro: int
+    year_micro: int
+    saved_micro: int
+    saved_percent: int | None
+
+
+@dataclass(frozen=True)
+class Scenarios:
+    """The three ways side by side.
+
+    Attributes:
+        requests: Of a month, to which everything is scaled.
+        fixed_micro: What the own model costs a month before the first request.
+        own_request_nano: What one request costs on average, thousandths of a micro-USD.
+        api_request_nano: What its tokens would cost at the API, thousandths of a micro-USD.
+        break_even: Requests a month from which the own model alone is cheaper than the API; None
+            where it never is.
+    """
+
+    requests: int
+    fixed_micro: int
+    own_request_nano: int
+    api_request_nano: int
+    break_even: int | None
+    ways: list[Scenario]
+
+
+@dataclass(frozen=True)
+class Used:
+    """What a tenant has used at one moment, by its usage rows.
+
+    Attributes:
+        day: The tenant's day, `2026-11-21`; its first seven characters are the month.
+        tokens: Prompt and completion tokens of the day.
+        tokens_by_key: The same by id of the API key.
+        month_micro: Cost of the month, micro-USD.
+    """
+
+    day: str
+    tokens: int
+    tokens_by_key: Mapping[str, int]
+    month_micro: int
+
+
+@dataclass(frozen=True)
+class BudgetWarning:
+    """A month's spending reached a share of its budget; said once for each budget and month.
+
+    Attributes:
+        percent: 50, 80 or 100.
+        spent_micro: What was spent when it was noticed.
+    """
+
+    month: str
+    percent: int
+    budget_micro: int
+    spent_micro: int
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Where a tenant's money of this month stands.
+
+    Attributes:
+        month: `2026-11`, the tenant's.
+        limit_micro: None where there is no budget.
+        warnings: Of this month, oldest first.
+    """
+
+    month: str
+    limit_micro: int | None
+    spent_micro: int
+    warnings: list[BudgetWarning]
+
+    @property
+    def percent(self) -> int | None:
+        """Whole percent of the budget that are spent, rounded down; None without a budget."""
+        return None if self.limit_micro is None else 100 * self.spent_micro // self.limit_micro
+
+
+WARNED_AT = (50, 80, 100)
+"""Percent of a budget at which a warning is left."""
 
 CLAUDE_3_5_SONNET = ApiPrice("Claude 3.5 Sonnet", Price(3_000_000, 15_000_000))
 """USD 3 and 15 for a million tokens, the comparison that this project started from."""

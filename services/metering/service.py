@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, datetime
-from fnmatch import fnmatchcase
+from typing import cast
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import event
+from sqlalchemy import Table, event, insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -18,6 +18,7 @@ from services.audit import record
 from services.db import Clock, Database, utcnow
 from services.errors import Conflict, InvalidInput, NotFound
 from services.metering import store
+from services.metering.budgets import Budgets
 from services.metering.models import (
     CLAUDE_3_5_SONNET,
     TOKENS_PER_PRICE,
@@ -46,7 +47,7 @@ _CACHED_S = 2.0
 _SELF = Actor.system("metering")
 
 
-class Metering:
+class Metering(Budgets):
     """Usage and cost.
 
     Args:
@@ -55,8 +56,7 @@ class Metering:
     """
 
     def __init__(self, db: Database, *, clock: Clock = utcnow) -> None:
-        self._db = db
-        self._clock = clock
+        super().__init__(db, clock)
         self._zones: dict[str, ZoneInfo] = {}
         self._cache: tuple[float, PriceTable] | None = None
         self._lock = threading.Lock()
@@ -71,24 +71,27 @@ class Metering:
             NotFound: No pattern of the table fits the name.
         """
         table = self._current_table()
-        fitting = [pattern for pattern in table.prices if fnmatchcase(served, pattern)]
-        if not fitting:
-            raise NotFound(
-                f"price of {served!r}: expected a fitting pattern in price table "
-                f"{table.version}, found none"
-            )
-        best = max(fitting, key=lambda pattern: (len(pattern.replace("*", "")), pattern))
-        return table.version, table.prices[best]
+        return table.version, table.price(served)
 
-    def record_usage(self, session: Session, usage: Usage) -> None:
-        """Write one usage row in the caller's transaction.
+    def prices_now(self) -> PriceTable:
+        """The newest prices; read again at most every two seconds."""
+        return self._current_table()
+
+    def record_usage(self, session: Session, *used: Usage) -> None:
+        """Write usage rows in the caller's transaction.
 
         Raises:
             NotFound: There is no such tenant.
         """
-        day = usage.at.astimezone(self._zone(session, usage.tenant_id)).date().isoformat()
+        if not used:
+            return
         self._keep_first_table(session)
-        session.add(UsageRow(**vars(usage), day=day))
+        rows = [
+            {**vars(usage), "day": _day(usage.at, self._zone(session, usage.tenant_id)).isoformat()}
+            for usage in used
+        ]
+        # The table, not the class: the ORM's bookkeeping would cost more than the insert.
+        session.execute(insert(cast(Table, UsageRow.__table__)), rows)
 
     def tokens_today(self, tenant: Tenant | str) -> int:
         """Prompt and completion tokens since the tenant's midnight.

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
 
 from services.db import Base
-from services.metering.models import CostLine, Price, PriceTable, Usage
+from services.metering.models import BudgetWarning, CostLine, Price, PriceTable, Usage
 
 
 class UsageRow(Base):
@@ -62,6 +62,23 @@ class PriceTableRow(Base):
         return PriceTable(str(self.number), prices, self.created_at, self.created_by)
 
 
+class BudgetWarningRow(Base):
+    """One warning; a budget that was changed meanwhile is another budget. Never changed."""
+
+    __tablename__ = "budget_warnings"
+
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    month: Mapped[str] = mapped_column(primary_key=True)
+    budget_micro: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    percent: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    spent_micro: Mapped[int] = mapped_column(BigInteger)
+    at: Mapped[datetime]
+
+    def warning(self) -> BudgetWarning:
+        """This row as the domain knows it."""
+        return BudgetWarning(self.month, self.percent, self.budget_micro, self.spent_micro, self.at)
+
+
 def latest_prices(session: Session) -> PriceTableRow | None:
     """The newest price table."""
     return session.scalar(select(PriceTableRow).order_by(PriceTableRow.number.desc()).limit(1))
@@ -92,11 +109,59 @@ def price_tables(session: Session) -> list[PriceTable]:
     return [row.table() for row in rows]
 
 
+_IS_SERVED = UsageRow.alias.not_like("(%")
+"""Whether users were served. Generated pairs, whose aliases have brackets, cost money but take
+nothing from what users may ask for in a day."""
+
+
 def tokens_of_day(session: Session, tenant_id: str, day: str) -> int:
     """Prompt and completion tokens of one tenant's day."""
     tokens = func.sum(UsageRow.prompt_tokens + UsageRow.completion_tokens)
-    mine = select(tokens).where(UsageRow.tenant_id == tenant_id, UsageRow.day == day)
+    mine = select(tokens).where(UsageRow.tenant_id == tenant_id, UsageRow.day == day, _IS_SERVED)
     return int(session.scalar(mine) or 0)
+
+
+def tokens_by_key(session: Session, tenant_id: str, day: str) -> dict[str, int]:
+    """Prompt and completion tokens of one tenant's day by API key."""
+    tokens = func.sum(UsageRow.prompt_tokens + UsageRow.completion_tokens)
+    mine = select(UsageRow.key_id, tokens).where(
+        UsageRow.tenant_id == tenant_id, UsageRow.day == day, _IS_SERVED
+    )
+    return {key_id: int(found) for key_id, found in session.execute(mine.group_by(UsageRow.key_id))}
+
+
+def cost_of_month(session: Session, tenant_id: str, month: str) -> int:
+    """What one tenant's month, `2026-11`, has cost so far, micro-USD."""
+    mine = select(func.sum(UsageRow.cost_micro)).where(
+        UsageRow.tenant_id == tenant_id,
+        UsageRow.day >= f"{month}-01",
+        UsageRow.day <= f"{month}-31",
+    )
+    return int(session.scalar(mine) or 0)
+
+
+def add_warning(session: Session, tenant_id: str, warning: BudgetWarning) -> bool:
+    """Write a warning and say so, unless it is there or being written by someone else."""
+    dialect = session.connection().dialect.name
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    values = {"tenant_id": tenant_id, **vars(warning)}
+    statement = insert(BudgetWarningRow).values(**values).on_conflict_do_nothing()
+    return session.execute(statement.returning(BudgetWarningRow.percent)).first() is not None
+
+
+def warnings_of(session: Session, tenant_id: str, month: str) -> list[BudgetWarning]:
+    """A tenant's warnings of one month, oldest first."""
+    mine = select(BudgetWarningRow).where(
+        BudgetWarningRow.tenant_id == tenant_id, BudgetWarningRow.month == month
+    )
+    ordered = mine.order_by(BudgetWarningRow.at, BudgetWarningRow.percent)
+    return [row.warning() for row in session.scalars(ordered)]
+
+
+def known_requests(session: Session, request_ids: Iterable[str]) -> set[str]:
+    """Those of the requests that have a usage row."""
+    mine = select(UsageRow.request_id).where(UsageRow.request_id.in_(list(request_ids)))
+    return set(session.scalars(mine))
 
 
 def lines(

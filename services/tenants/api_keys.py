@@ -9,7 +9,17 @@ from services.audit import record
 from services.db import Clock, Database, new_id
 from services.errors import NotFound, NotSignedIn
 from services.tenants import store
-from services.tenants.models import Actor, ApiKey, IssuedKey, Permission, Role, Tenant
+from services.tenants.limits import checked_key_limits, numbers
+from services.tenants.models import (
+    UNLIMITED,
+    Actor,
+    ApiKey,
+    IssuedKey,
+    KeyLimits,
+    Permission,
+    Role,
+    Tenant,
+)
 from services.tenants.names import checked_label
 from services.tenants.scope import scope
 from services.tenants.store import ApiKeyRow
@@ -30,8 +40,13 @@ class ApiKeys:
         self._db = db
         self._clock = clock
 
-    def create_key(self, actor: Actor, tenant_id: str, name: str) -> IssuedKey:
+    def create_key(
+        self, actor: Actor, tenant_id: str, name: str, *, limits: KeyLimits = UNLIMITED
+    ) -> IssuedKey:
         """Issue a key.
+
+        Args:
+            limits: What this key may ask for, within what its tenant may.
 
         Returns:
             The key's text, which is nowhere else to be had.
@@ -39,9 +54,10 @@ class ApiKeys:
         Raises:
             NotPermitted: The actor does not manage the tenant.
             NotFound: There is no such tenant.
-            InvalidInput: The name cannot be used.
+            InvalidInput: The name or a limit cannot be used.
         """
         scoped = scope(actor, tenant_id, Permission.MANAGE_TENANT)
+        own = _set(checked_key_limits(limits))
         key = KEY_PREFIX + secrets.token_urlsafe(32)
         row = ApiKeyRow(
             id=new_id(),
@@ -52,6 +68,7 @@ class ApiKeys:
             created_by=actor.id,
             created_at=self._clock(),
             revoked_at=None,
+            **own,
         )
         with self._db.write() as session:
             if store.find_tenant(session, scoped) is None:
@@ -59,7 +76,7 @@ class ApiKeys:
             session.add(row)
             record(
                 session, actor, "key.created", f"key:{row.id}",
-                tenant_id=scoped, details={"name": row.name, "prefix": row.prefix},
+                tenant_id=scoped, details={"name": row.name, "prefix": row.prefix, **own},
                 at=row.created_at,
             )  # fmt: skip
             return IssuedKey(info=row.info(), key=key)
@@ -83,6 +100,31 @@ class ApiKeys:
                     tenant_id=scoped, details={"name": row.name, "prefix": row.prefix},
                     at=row.revoked_at,
                 )  # fmt: skip
+            return row.info()
+
+    def set_key_limits(
+        self, actor: Actor, tenant_id: str, key_id: str, limits: KeyLimits
+    ) -> ApiKey:
+        """Change how much one key may ask for, from the gateway's next look on.
+
+        Raises:
+            NotPermitted: The actor does not manage the tenant.
+            InvalidInput: A limit is neither open nor a whole number from 1 on.
+            NotFound: The tenant has no such key.
+        """
+        scoped = scope(actor, tenant_id, Permission.MANAGE_TENANT)
+        wanted = numbers(checked_key_limits(limits))
+        with self._db.write() as session:
+            row = session.get(ApiKeyRow, key_id, with_for_update=True)
+            if row is None or row.tenant_id != scoped:
+                raise NotFound(f"key {key_id!r}: expected a key of {scoped!r}, found none")
+            before = numbers(row.info().limits)
+            for name, number in wanted.items():
+                setattr(row, name, number)
+            record(
+                session, actor, "key.limited", f"key:{row.id}",
+                tenant_id=scoped, details={"before": before, "after": wanted}, at=self._clock(),
+            )  # fmt: skip
             return row.info()
 
     def list_keys(self, actor: Actor, tenant_id: str) -> list[ApiKey]:
@@ -114,6 +156,16 @@ class ApiKeys:
         with self._db.read() as session:
             found = store.live_keys(session)
         return {digest: (key_actor(key), tenant) for digest, (key, tenant) in found.items()}
+
+    def key_limits(self) -> dict[str, KeyLimits]:
+        """The limits of the live keys that have any of their own, by the key's id."""
+        with self._db.read() as session:
+            return store.limited_keys(session)
+
+
+def _set(limits: KeyLimits) -> dict[str, int]:
+    """The limits that are not open, by name."""
+    return {name: number for name, number in numbers(limits).items() if number is not None}
 
 
 def key_sha256(key: str) -> str:

@@ -36,8 +36,10 @@ class Permission(StrEnum):
     READ_AUDIT = "read the audit log"
     READ_TENANT = "read tenant settings"
     MANAGE_TENANT = "change tenants, limits and keys"
+    OPERATE = "see how the gateway runs"
     MANAGE_USERS = "change users"
     CHAT = "ask the model"
+    READ_CONTENT = "read kept requests and answers"
 
 
 _P = Permission
@@ -45,13 +47,15 @@ GRANTED: Mapping[Role, frozenset[Permission]] = {
     Role.ANNOTATOR: frozenset({_P.REVIEW}),
     Role.ENGINEER: frozenset(
         {_P.REVIEW, _P.READ_PAIRS, _P.EDIT_PAIRS, _P.READ_MODELS, _P.TRAIN, _P.ROLL_OUT}
-        | {_P.READ_COST, _P.READ_AUDIT, _P.READ_TENANT, _P.CHAT}
+        | {_P.READ_COST, _P.READ_AUDIT, _P.READ_TENANT, _P.CHAT, _P.OPERATE}
+        | {_P.READ_CONTENT}
     ),
     Role.MANAGER: frozenset(
         {_P.READ_PAIRS, _P.READ_MODELS, _P.READ_COST, _P.READ_AUDIT, _P.READ_TENANT}
     ),
     Role.ADMIN: frozenset(
         {_P.READ_COST, _P.READ_AUDIT, _P.READ_TENANT, _P.MANAGE_TENANT, _P.MANAGE_USERS}
+        | {_P.OPERATE}
     ),
     Role.CUSTOMER: frozenset({_P.CHAT}),
     Role.SYSTEM: frozenset(Permission),
@@ -97,11 +101,35 @@ class Limits:
         tps: Requests a second.
         rpm: Requests a minute.
         daily_tokens: Prompt and completion tokens a day, the tenant's day.
+        concurrent: Requests that run at one time; None for any number.
+        monthly_micro: Budget of a month, the tenant's month, micro-USD; None for none.
     """
 
     tps: int
     rpm: int
     daily_tokens: int
+    concurrent: int | None = None
+    monthly_micro: int | None = None
+
+
+@dataclass(frozen=True)
+class KeyLimits:
+    """How much one key may ask for, within what its tenant may; None leaves it to the tenant.
+
+    Attributes:
+        tps: Requests a second.
+        rpm: Requests a minute.
+        daily_tokens: Prompt and completion tokens a day, the tenant's day.
+        concurrent: Requests that run at one time.
+    """
+
+    tps: int | None = None
+    rpm: int | None = None
+    daily_tokens: int | None = None
+    concurrent: int | None = None
+
+
+UNLIMITED = KeyLimits()
 
 
 @dataclass(frozen=True)
@@ -157,6 +185,7 @@ class ApiKey:
     prefix: str
     created_at: datetime
     revoked_at: datetime | None
+    limits: KeyLimits = UNLIMITED
 
 
 @dataclass(frozen=True)

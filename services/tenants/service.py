@@ -16,6 +16,7 @@ from services.tenants import store
 from services.tenants.accounts import Accounts
 from services.tenants.aliases import Aliases, point
 from services.tenants.api_keys import ApiKeys
+from services.tenants.limits import checked_limits, numbers
 from services.tenants.models import (
     EVERY_TENANT,
     Actor,
@@ -29,7 +30,6 @@ from services.tenants.scope import member, scope
 from services.tenants.sign_in import SignIn
 from services.tenants.store import TenantRow
 
-MAX_LIMIT = 10**15
 # RFC 9106, section 4, second recommended option: 64 MiB, 3 passes, 4 lanes.
 RFC_9106 = PasswordHasher(time_cost=3, memory_cost=65536, parallelism=4)
 
@@ -77,15 +77,13 @@ class Tenants(Accounts, SignIn, ApiKeys, Aliases):
         """
         scope(actor, EVERY_TENANT, Permission.MANAGE_TENANT)
         label = checked_label("tenant name", name)
-        limits = _checked_limits(limits)
+        limits = checked_limits(limits)
         row = TenantRow(
             id=slug(label) if tenant_id is None else checked_tenant_id(tenant_id),
             name=label,
-            tps=limits.tps,
-            rpm=limits.rpm,
-            daily_tokens=limits.daily_tokens,
             timezone=_checked_timezone(timezone),
             created_at=self._clock(),
+            **numbers(limits),
         )
         with self._db.write() as session:
             session.add(row)
@@ -97,7 +95,7 @@ class Tenants(Accounts, SignIn, ApiKeys, Aliases):
                 ) from error
             record(
                 session, actor, "tenant.created", f"tenant:{row.id}",
-                tenant_id=row.id, details={"name": label, **_numbers(limits)}, at=row.created_at,
+                tenant_id=row.id, details={"name": label, **numbers(limits)}, at=row.created_at,
             )  # fmt: skip
             point(session, actor, AliasTarget(row.id, row.id, None, row.created_at))
             return row.tenant()
@@ -131,33 +129,20 @@ class Tenants(Accounts, SignIn, ApiKeys, Aliases):
             NotFound: There is no such tenant.
         """
         scoped = scope(actor, tenant_id, Permission.MANAGE_TENANT)
-        limits = _checked_limits(limits)
+        limits = checked_limits(limits)
         with self._db.write() as session:
             row = session.get(TenantRow, scoped, with_for_update=True)
             if row is None:
                 raise NotFound(f"tenant {scoped!r}: expected an existing tenant, found none")
-            before = _numbers(row.tenant().limits)
-            row.tps, row.rpm, row.daily_tokens = limits.tps, limits.rpm, limits.daily_tokens
+            before = numbers(row.tenant().limits)
+            for name, number in numbers(limits).items():
+                setattr(row, name, number)
             record(
                 session, actor, "tenant.limited", f"tenant:{scoped}",
-                tenant_id=scoped, details={"before": before, "after": _numbers(limits)},
+                tenant_id=scoped, details={"before": before, "after": numbers(limits)},
                 at=self._clock(),
             )  # fmt: skip
             return row.tenant()
-
-
-def _numbers(limits: Limits) -> dict[str, int]:
-    return {"tps": limits.tps, "rpm": limits.rpm, "daily_tokens": limits.daily_tokens}
-
-
-def _checked_limits(limits: Limits) -> Limits:
-    for name, number in _numbers(limits).items():
-        highest = MAX_LIMIT if name == "daily_tokens" else 2**31 - 1
-        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= highest:
-            raise InvalidInput(
-                f"limit {name}: expected a whole number from 1 to {highest}, found {number!r}"
-            )
-    return limits
 
 
 def _checked_timezone(name: str) -> str:

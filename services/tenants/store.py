@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal, cast
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Select, delete, func, select
+from sqlalchemy import BigInteger, ForeignKey, Index, Select, delete, func, or_, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from services.db import Base
@@ -15,6 +15,7 @@ from services.tenants.models import (
     EVERY_TENANT,
     AliasTarget,
     ApiKey,
+    KeyLimits,
     Limits,
     Role,
     Tenant,
@@ -34,10 +35,12 @@ class TenantRow(Base):
     daily_tokens: Mapped[int] = mapped_column(BigInteger)
     timezone: Mapped[str]
     created_at: Mapped[datetime]
+    concurrent: Mapped[int | None]
+    monthly_micro: Mapped[int | None] = mapped_column(BigInteger)
 
     def tenant(self) -> Tenant:
         """This row as the domain knows it."""
-        limits = Limits(tps=self.tps, rpm=self.rpm, daily_tokens=self.daily_tokens)
+        limits = Limits(self.tps, self.rpm, self.daily_tokens, self.concurrent, self.monthly_micro)
         return Tenant(self.id, self.name, limits, self.timezone, self.created_at)
 
 
@@ -118,12 +121,17 @@ class ApiKeyRow(Base):
     created_by: Mapped[str]
     created_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
+    tps: Mapped[int | None]
+    rpm: Mapped[int | None]
+    daily_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    concurrent: Mapped[int | None]
 
     def info(self) -> ApiKey:
         """This row as the domain knows it."""
         return ApiKey(
-            self.id, self.tenant_id, self.name, self.prefix, self.created_at, self.revoked_at
-        )
+            self.id, self.tenant_id, self.name, self.prefix, self.created_at, self.revoked_at,
+            KeyLimits(self.tps, self.rpm, self.daily_tokens, self.concurrent),
+        )  # fmt: skip
 
 
 class AliasRow(Base):
@@ -246,6 +254,15 @@ def live_keys(session: Session) -> dict[str, tuple[ApiKey, Tenant]]:
     """Every live key by its hash; one query."""
     rows = session.execute(_live_keys())
     return {key.key_sha256: (key.info(), tenant.tenant()) for key, tenant in rows}
+
+
+def limited_keys(session: Session) -> dict[str, KeyLimits]:
+    """The live keys that have a limit of their own, by id; one query."""
+    columns = (ApiKeyRow.tps, ApiKeyRow.rpm, ApiKeyRow.daily_tokens, ApiKeyRow.concurrent)
+    statement = select(ApiKeyRow.id, *columns).where(
+        ApiKeyRow.revoked_at.is_(None), or_(*(column.is_not(None) for column in columns))
+    )
+    return {key_id: KeyLimits(*limits) for key_id, *limits in session.execute(statement)}
 
 
 def current_aliases(session: Session, tenant_id: str | None = None) -> list[AliasTarget]:

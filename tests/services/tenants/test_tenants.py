@@ -141,12 +141,15 @@ def test_limits_change_and_leave_an_event(
     tenants: Tenants, system: Actor, database: Database
 ) -> None:
     admin = person(tenants, "ada", acme=Role.ADMIN)
-    limits = Limits(tps=7, rpm=70, daily_tokens=700)
+    limits = Limits(tps=7, rpm=70, daily_tokens=700, concurrent=4, monthly_micro=5_000_000)
     assert tenants.set_limits(admin, "acme", limits).limits == limits
     with database.read() as session:
         event = session.scalars(select(OutboxRow).where(OutboxRow.action == "tenant.limited")).one()
     assert (event.tenant_id, event.actor_id, event.subject) == ("acme", admin.id, "tenant:acme")
-    assert event.details["after"] == {"tps": 7, "rpm": 70, "daily_tokens": 700}
+    assert event.details["before"]["monthly_micro"] is None
+    assert event.details["after"] == {
+        "tps": 7, "rpm": 70, "daily_tokens": 700, "concurrent": 4, "monthly_micro": 5_000_000,
+    }  # fmt: skip
 
 
 def test_an_unknown_tenant_is_told_only_to_those_with_every_tenant(
