@@ -37,8 +37,9 @@ _MOST_DISGUISE = 4
 _LONGEST_WORD = 512
 """Characters without a gap from which on a text is let through inside a word."""
 
-_WITHOUT_GAPS = "\u2e80"
-"""From here on stand the scripts that write no blanks."""
+_WITHOUT_GAPS = ("\u2e80", "\ud7ff")
+"""Between these stand the scripts that write no blanks; what comes later are other forms of letters
+and digits that may well stand in the middle of a number."""
 
 _BETWEEN = "\n.\n"
 """Stands between texts that were packed apart: no phrase goes on behind a full stop."""
@@ -215,7 +216,7 @@ def _between_words(text: str, end: int) -> int:
     """The last gap before a place: a pattern may read a word otherwise without its beginning."""
     least = max(0, end - _LONGEST_WORD)
     for at in range(end, least, -1):
-        if text[at - 1].isspace() or text[at - 1] >= _WITHOUT_GAPS:
+        if text[at - 1].isspace() or _WITHOUT_GAPS[0] <= text[at - 1] <= _WITHOUT_GAPS[1]:
             return at
     return least
 

@@ -80,7 +80,10 @@ def plain(text: str) -> Plain:
     """
     if text.isascii():
         return Plain(text)
-    text = text.encode("utf-8", "replace").decode()
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-8", "replace").decode()
     if unicodedata.is_normalized("NFKC", text) and not _INVISIBLE.search(text):
         return Plain(text)
     kept: list[str] = []
@@ -104,10 +107,11 @@ def folded(text: str) -> str:
     if not low.isascii():
         for letter, latin in _TURKISH:
             low = low.replace(letter, latin)
-        if _MARKED.search(low):
-            low = low.translate(_UNMARKED)
-        if _OTHER_ALPHABETS.search(low):
-            low = low.translate(_LOOKALIKES)
+        if not low.isascii():  # mostly those were all
+            if _MARKED.search(low):
+                low = low.translate(_UNMARKED)
+            if _OTHER_ALPHABETS.search(low):
+                low = low.translate(_LOOKALIKES)
     # First the letters, since two blanks in a row tell where a spaced-out word ends.
     if _SPACED.search(low):
         low = str(_SPACED.sub(lambda found: found.group().translate(_SEPARATORS), low))

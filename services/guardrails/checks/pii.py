@@ -39,26 +39,32 @@ class _Kind:
         size: How much of such a text, from its start, is one; 0 for none of it.
         run: What has such texts in it one after the other, so that each group of it may begin one;
             None where what the pattern finds is all that there can be.
+        skipped: How many characters at the start of such a text do not belong to it.
     """
 
     name: str
     pattern: str
     size: Callable[[str], int]
     run: str | None = None
+    skipped: Callable[[str], int] = lambda _text: 0
 
 
 def _all(holds: Callable[[str], bool]) -> Callable[[str], int]:
     return lambda text: len(text) if holds(text) else 0
 
 
+def _before_email(text: str) -> int:
+    """What stands without a gap before the 64 characters that can be a local part."""
+    local = text.rpartition("@")[0]
+    return len(local) - len(local[-64:].lstrip("."))
+
+
 def _is_email(text: str) -> bool:
     local, _, domain = text.rpartition("@")
     labels = domain.split(".")
     return (
-        0 < len(local) <= 64
+        bool(local)
         and len(text) <= 254
-        and not local.startswith(".")
-        and ".." not in local
         and all(label and not label.startswith("-") for label in labels)
     )
 
@@ -116,6 +122,7 @@ _KINDS = (
         # No label is empty: behind an ellipsis an address begins, and before one it ends.
         rf"[^{_NOT_LOCAL}.]+(?:\.[^{_NOT_LOCAL}.]+)*@(?:[^{_NOT_DOMAIN}.]+\.)+[^{_NOT_DOMAIN}0-9.-]{{2,24}}",
         _all(_is_email),
+        skipped=_before_email,
     ),
     _Kind("iban", r"(?i)\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b", _iban),
     _Kind("card", _CARD, _all(_is_card), r"\b\d[\d -]*\d\b"),
@@ -128,7 +135,8 @@ KINDS = tuple(kind.name for kind in _KINDS)
 GROWING = (
     # One character more than an address may have, lest too long a one look shorter.
     (rf"[^{_NOT_LOCAL}]+$", 65),
-    (rf"[^{_NOT_LOCAL}]+@[^{_NOT_DOMAIN}]*$", REACH),
+    # What follows one address may be read as the beginning of the next.
+    (rf"(?:[^{_NOT_LOCAL}]+@)+[^{_NOT_DOMAIN}]*$", REACH),
     (r"(?:[+(]|\b)\d[\d ().+-]*$|[+(]+$", REACH),
     (r"(?i)\b[A-Z]{2}\d{2}(?: ?[A-Z0-9])* ?$", 64),
 )
@@ -159,7 +167,9 @@ class PersonalData:
         """See `Check.find`."""
         claimed = Claimed(len(text))
         for kind, pattern, run in self._kinds:
-            for start, candidate in _candidates(text, claimed, pattern, run):
+            for begins, row in _candidates(text, claimed, pattern, run):
+                skipped = kind.skipped(row)
+                start, candidate = begins + skipped, row[skipped:]
                 # What is claimed is not looked at again: that is the dear part.
                 if claimed.is_free(start, start + len(candidate)) and (
                     size := kind.size(candidate)

@@ -62,6 +62,8 @@ CUTS = st.lists(st.integers(0, 10_000), max_size=40)
 @settings(max_examples=600)
 @given(text=TEXTS, cuts=CUTS)
 @example(text="şifre: Kedi!8842 api key: f4k3-0000-1234", cuts=list(range(60)))
+@example(text="A" * 40 + "ﬁ" + "A" * 20 + "ali@example.comali@example.com", cuts=[])
+@example(text="A" * 40 + "漢字" + "A" * 20 + "ali@example.comali@example.com", cuts=[])
 def test_what_comes_out_is_what_the_whole_text_becomes(text: str, cuts: list[int]) -> None:
     out, stream = streamed(MASKING, text, cuts)
     assert out == MASKING.check(text).text
