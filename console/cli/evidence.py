@@ -1,9 +1,8 @@
-"""`param audit`, `param verify`, `param cost`."""
+"""`param verify`, `param cost`."""
 
 from __future__ import annotations
 
 import json
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,87 +17,13 @@ from services.errors import InvalidInput, VerificationFailed
 if TYPE_CHECKING:
     from services.attestation.receipts import VerifiedReceipt
 
-audit = typer.Typer()
 cost = typer.Typer()
 
 MAX_FILE_BYTES = 16 << 20
-AnyTenant = Annotated[
-    str | None, typer.Option("--tenant", "-t", help="Only this tenant; everything without.")
-]
-
-
-@audit.command("verify")
-def verify_log(as_json: AsJson = False) -> None:
-    """Recompute the whole chain.
-
-    Exit status 1 comes with the first entry that does not hold.
-    """
-    with opened() as services:
-        services.audit.sequence()
-        try:
-            verified = services.audit.verify()
-        except VerificationFailed as error:
-            if as_json:
-                print_json({"ok": False, "error": error.message})
-            raise
-    if as_json:
-        print_json({"ok": True} | plain(verified))
-        return
-    say("The log holds.")
-    show_facts({"Entries": verified.size, "Root": verified.root, "Head": verified.head})
-
-
-@audit.command("tail")
-def tail(
-    tenant: AnyTenant = None,
-    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=1000)] = 20,
-    as_json: AsJson = False,
-) -> None:
-    """The latest entries, newest first."""
-    with opened() as services:
-        services.audit.sequence()
-        entries = services.audit.tail(actor(), tenant, limit=limit)
-    if as_json:
-        print_json(entries)
-        return
-    show_table(
-        (">Seq", "At", "Actor", "Action", "Subject", "Tenant"),
-        ((e.seq, e.at, e.actor_name, e.action, e.subject, e.tenant_id) for e in entries),
-        empty="The log is empty.",
-    )
-
-
-@audit.command("export")
-def export(
-    tenant: AnyTenant = None,
-    out: Annotated[Path | None, typer.Option(help="File to write; standard output else.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write the log as JSON lines, which can be verified without this installation."""
-    with opened() as services:
-        services.audit.sequence()
-        if out is None:
-            services.audit.export(actor(), tenant, sys.stdout)
-            return
-        half = out.with_name(f".{out.name}.half")
-        try:
-            with half.open("w", encoding="utf-8") as stream:
-                written = services.audit.export(actor(), tenant, stream)
-            half.replace(out)
-        except OSError as error:
-            raise InvalidInput(
-                f"{out}: expected a file that can be written, found {error.strerror}"
-            ) from error
-        finally:
-            half.unlink(missing_ok=True)
-    if as_json:
-        print_json({"entries": written, "file": out})
-    else:
-        say(f"{written} entries are in {out}")
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(help="A receipt as the gateway gives it.")],
+    file: Annotated[Path, typer.Argument(help="A receipt or a bundle as the gateway gives it.")],
     jwks: Annotated[
         str | None,
         typer.Option(help="File or URL of the trusted keys; this installation's own without."),
@@ -109,23 +34,26 @@ def verify(
     response: Annotated[
         Path | None, typer.Option(help="The response's body, to check that it was this one.")
     ] = None,
+    timestamp_roots: Annotated[
+        Path | None,
+        typer.Option(help="PEM file of the authorities that a time stamp must lead to."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a receipt, offline.
+    """Check a receipt or a proof bundle, offline.
 
     Needs neither database nor network; exit status 1 tells that the receipt does not hold.
     """
-    from services.attestation import receipts
-    from services.attestation.files import read_document
+    from services.attestation.files import read_file
+    from services.attestation.timestamps import load_roots
 
     try:
-        envelope, salt = read_document(_receipt_in(_bytes(file)))
-        found = receipts.verify(
-            envelope,
-            _trusted_keys(jwks),
-            request=_bytes(request) if request else None,
-            response=_bytes(response) if response else None,
-            salt=salt,
+        document = read_file(_receipt_in(read_bytes(file)))
+        found = document.verify(
+            trusted_keys(jwks),
+            request=read_bytes(request) if request else None,
+            response=read_bytes(response) if response else None,
+            roots=load_roots(timestamp_roots) if timestamp_roots else (),
         )
     except VerificationFailed as error:
         if as_json:
@@ -145,7 +73,8 @@ def _receipt_in(raw: bytes) -> bytes:
         found = json.loads(raw)
     except ValueError:
         return raw  # The reader of receipts says what is wrong with it.
-    inner = found.get("receipt") if isinstance(found, dict) else None
+    is_larger = isinstance(found, dict) and "format" not in found  # a proof bundle has one too
+    inner = found.get("receipt") if is_larger else None
     return json.dumps(inner).encode() if isinstance(inner, dict) else raw
 
 
@@ -159,7 +88,13 @@ def _show_verified(found: VerifiedReceipt) -> None:
     say(f"Signed by {found.kid}")
 
 
-def _trusted_keys(jwks: str | None) -> dict[str, Any]:
+def trusted_keys(jwks: str | None) -> dict[str, Any]:
+    """The key set that an option names, or this installation's own.
+
+    Raises:
+        InvalidInput: There is none, or it is no JSON object.
+        Unavailable: The address does not give one.
+    """
     if jwks is None:
         from services.attestation.keys import Keyring
         from services.settings import load
@@ -193,7 +128,7 @@ def _fetched_keys(url: str) -> dict[str, Any]:
 
 def _json_object(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(_bytes(path))
+        document = json.loads(read_bytes(path))
     except ValueError as error:
         raise InvalidInput(f"{path}: expected JSON, found {error}") from error
     if not isinstance(document, dict):
@@ -201,7 +136,12 @@ def _json_object(path: Path) -> dict[str, Any]:
     return document
 
 
-def _bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """A file that was named on the command line.
+
+    Raises:
+        InvalidInput: It cannot be read, or is too large.
+    """
     try:
         with path.open("rb") as file:
             found = file.read(MAX_FILE_BYTES + 1)

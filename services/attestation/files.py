@@ -2,40 +2,100 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.attestation.keys import public_jwks
+from cryptography.x509 import Certificate
+
+from services.attestation.bundle import (
+    MAX_BUNDLE_BYTES,
+    Logged,
+    is_bundle,
+    read_bundle,
+    read_salt,
+    verify_bundle,
+)
+from services.attestation.jwks import public_jwks
 from services.attestation.receipts import VerifiedReceipt, verify
 from services.attestation.strict import MAX_BYTES, exact_keys, read_json
 from services.errors import InvalidInput, NotFound, VerificationFailed
 
 
-def read_document(data: bytes) -> tuple[Any, bytes | None]:
-    """The envelope and, where it is there, the salt of a receipt document.
+@dataclass(frozen=True)
+class Document:
+    """A receipt as it travels: alone, with its salt, or in a proof bundle.
+
+    Attributes:
+        receipt_id: As it stands beside the envelope; not signed.
+        bundle: The whole bundle; None for a receipt alone.
+    """
+
+    envelope: Any
+    receipt_id: str | None = None
+    salt: bytes | None = None
+    bundle: dict[str, Any] | None = None
+
+    def verify(
+        self,
+        jwks: Any,
+        *,
+        request: bytes | None = None,
+        response: bytes | None = None,
+        salt: bytes | None = None,
+        roots: Sequence[Certificate] = (),
+        logged: Logged | None = None,
+    ) -> VerifiedReceipt:
+        """Check it against keys that the caller trusts; see `receipts.verify` and `verify_bundle`.
+
+        Raises:
+            VerificationFailed: Form, signature or key do not hold, or another id stands beside
+                the signed one.
+        """
+        if self.bundle is not None:
+            return verify_bundle(
+                self.bundle, jwks, request=request, response=response, salt=salt, roots=roots
+            )
+        found = verify(
+            self.envelope,
+            jwks,
+            request=request,
+            response=response,
+            salt=salt or self.salt,
+            logged=logged,
+        )
+        stated = found.statement["predicate"]["receiptId"]
+        if self.receipt_id not in (None, stated):
+            raise VerificationFailed(
+                f"receipt file: expected the signed receipt id {stated!r}, found another beside it"
+            )
+        return found
+
+
+def read_file(data: bytes) -> Document:
+    """The receipt in these bytes: a proof bundle, a receipt document, or a bare DSSE envelope.
 
     Args:
-        data: JSON of either a bare DSSE envelope or `{"receipt_id", "envelope", "salt"}`, the
-            salt being 64 hex digits or null.
+        data: JSON of a bundle, of `{"receipt_id", "envelope", "salt"}`, the salt being 64 hex
+            digits or null, or of the envelope alone.
 
     Raises:
-        VerificationFailed: It is neither.
+        VerificationFailed: It is none of these.
     """
-    found = read_json(data, "receipt file")
+    most = MAX_BUNDLE_BYTES if b'"format"' in data else MAX_BYTES
+    found = read_json(data, "receipt file", most=most)
+    if is_bundle(found):
+        bundle = read_bundle(data)
+        return Document(bundle["receipt"], bundle=bundle)
     if not isinstance(found, dict) or "envelope" not in found:
-        return found, None
+        return Document(found)
     fields = {"salt": None, **found}
     exact_keys(fields, ("receipt_id", "envelope", "salt"), "receipt file")
-    salt = fields["salt"]
-    if salt is None:
-        return fields["envelope"], None
-    try:
-        raw = bytes.fromhex(salt)
-    except (TypeError, ValueError):
-        raw = b""
-    if len(raw) != 32 or raw.hex() != salt:
-        raise VerificationFailed("receipt file: expected a salt of 64 hex digits, found another")
-    return fields["envelope"], raw
+    receipt_id = fields["receipt_id"]
+    if not isinstance(receipt_id, str):
+        raise VerificationFailed("receipt file: expected a text as receipt_id, found another")
+    return Document(fields["envelope"], receipt_id, read_salt(fields["salt"]))
 
 
 def verify_file(
@@ -45,29 +105,23 @@ def verify_file(
     request: bytes | None = None,
     response: bytes | None = None,
     salt: bytes | None = None,
+    roots: Sequence[Certificate] = (),
 ) -> VerifiedReceipt:
-    """Check a receipt file without database or network.
+    """Check a file without database or network.
 
     Args:
-        path: See `read_document` for the two forms.
+        path: See `read_file` for its forms.
         jwks: Trusted keys; see `load_jwks`.
         request: The exact bytes that were asked, to compare; likewise `response`.
         salt: Used instead of the file's.
+        roots: Certificates that a time stamp must lead to.
 
     Raises:
         NotFound: There is no such file.
         VerificationFailed: Form, signature or key do not hold.
     """
-    data = _read(path)
-    envelope, own_salt = read_document(data)
-    found = verify(envelope, jwks, request=request, response=response, salt=salt or own_salt)
-    stated = found.statement["predicate"]["receiptId"]
-    document = read_json(data, "receipt file")
-    if document.get("receipt_id", stated) != stated:
-        raise VerificationFailed(
-            f"receipt file: expected the signed receipt id {stated!r}, found another beside it"
-        )
-    return found
+    document = read_file(_read(path))
+    return document.verify(jwks, request=request, response=response, salt=salt, roots=roots)
 
 
 def load_jwks(source: str | Path) -> Any:
@@ -92,7 +146,7 @@ def load_jwks(source: str | Path) -> Any:
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+            return file.read(MAX_BUNDLE_BYTES + 1)
     except OSError as error:
         raise NotFound(f"{path}: expected a readable file, found {error.strerror}") from error
 

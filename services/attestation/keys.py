@@ -9,31 +9,18 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from nacl.signing import SigningKey
-
+from services.attestation.jwks import PUBLIC_FILE, jwk_of, public_jwks, thumbprint
+from services.attestation.signers import KeyService, LocalSigner, Signer
 from services.attestation.strict import from_base64, read_json, to_base64url
 from services.audit.merkle import timestamp
 from services.db import Clock, utcnow
-from services.errors import VerificationFailed, WrongConfiguration
+from services.errors import Conflict, NotFound, VerificationFailed, WrongConfiguration
 
-Purpose = Literal["receipt", "checkpoint"]
-PURPOSES: tuple[Purpose, ...] = ("receipt", "checkpoint")
-_PUBLIC = "jwks.json"
-_FIELD_PRIME = 2**255 - 19
-# The points of small order, sign bit cleared: with such a key one signature fits any message.
-# Source: libsodium, ed25519_ref10.c, ge25519_has_small_order.
-_SMALL_ORDER = {
-    bytes(32).hex(),
-    "01" + "00" * 31,
-    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
-    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
-    "ec" + "ff" * 30 + "7f",
-}
+Purpose = Literal["receipt", "checkpoint", "event"]
+PURPOSES: tuple[Purpose, ...] = ("receipt", "checkpoint", "event")
 
 
 @dataclass(frozen=True)
@@ -47,33 +34,21 @@ class Key:
     purpose: Purpose
     kid: str
     public: bytes
-    _signer: SigningKey = field(repr=False, compare=False)
+    _signer: Signer = field(repr=False, compare=False)
 
     @classmethod
     def from_seed(cls, purpose: Purpose, seed: bytes) -> Key:
         """The key that 32 secret bytes stand for."""
-        signer = SigningKey(seed)
-        public = bytes(signer.verify_key)
-        return cls(purpose, thumbprint(public), public, signer)
+        return cls.of(purpose, LocalSigner(seed))
+
+    @classmethod
+    def of(cls, purpose: Purpose, signer: Signer) -> Key:
+        """The key that a signer holds."""
+        return cls(purpose, thumbprint(signer.public), signer.public, signer)
 
     def sign(self, message: bytes) -> bytes:
         """The Ed25519 signature, 64 bytes (RFC 8032)."""
-        return self._signer.sign(message).signature
-
-
-@dataclass(frozen=True)
-class TrustedKey:
-    """A public key that a verifier accepts.
-
-    Attributes:
-        not_after: When it was replaced; None for one in use.
-    """
-
-    kid: str
-    public: bytes
-    purpose: str
-    not_before: datetime
-    not_after: datetime | None
+        return self._signer.sign(message)
 
 
 class Keyring:
@@ -85,11 +60,22 @@ class Keyring:
     Args:
         keys_dir: Folder of the keys, mode 0700; made where it is missing.
         clock: Gives the present time.
+        service: Holds the secret keys of some purposes instead of the folder.
+        served: Those purposes; the service knows them by the same names.
     """
 
-    def __init__(self, keys_dir: Path, *, clock: Clock = utcnow) -> None:
+    def __init__(
+        self,
+        keys_dir: Path,
+        *,
+        clock: Clock = utcnow,
+        service: KeyService | None = None,
+        served: tuple[Purpose, ...] = (),
+    ) -> None:
         self._dir = keys_dir
         self._clock = clock
+        self._service = service
+        self._served = served if service is not None else ()
         self._loaded: dict[Purpose, tuple[tuple[int, int], Key]] = {}
 
     def key(self, purpose: Purpose) -> Key:
@@ -97,7 +83,10 @@ class Keyring:
 
         Raises:
             WrongConfiguration: The folder or the key can be read by others, or is damaged.
+            Unavailable: A key service holds it and does not answer.
         """
+        if purpose in self._served:
+            return self._served_key(purpose)
         path = self._path(purpose)
         try:
             stamp = _stamp(path)
@@ -115,40 +104,115 @@ class Keyring:
         self._loaded[purpose] = (stamp, key)
         return key
 
-    def rotate(self, purpose: Purpose) -> Key:
+    def rotate(self, purpose: Purpose, *, seed: bytes | None = None) -> Key:
         """Replace a key: the new one signs from now on, the old one goes on to verify.
 
         The old secret is gone afterwards; its public half stays, with the time as its end.
+
+        Args:
+            seed: 32 secret bytes of a key that was made elsewhere; fresh ones by default.
+
+        Raises:
+            Conflict: A key service holds it, where it must be rotated, or the key is known here.
         """
+        if purpose in self._served:
+            raise Conflict(
+                f"the key for {purpose}s lies in the key service: rotate it there; it is noticed "
+                "here at the next use"
+            )
         self.key(purpose)
         with self._locked():
-            self._make(purpose)
+            self._make(purpose, seed)
         return self.key(purpose)
 
-    def jwks(self) -> dict[str, Any]:
-        """All public keys, those in use and those replaced, as a JSON Web Key Set (RFC 7517).
+    def revoke(self, kid: str, *, last_valid_index: int, reason: str) -> dict[str, Any]:
+        """Note on a public key that it counts only up to an entry of the log.
 
-        Members beyond the RFC: `purpose`, `not_before`, `not_after` (RFC 3339 times).
+        The key must not be in use any more: rotate first.
+
+        Returns:
+            The key as the key set now has it.
+
+        Raises:
+            NotFound: There is no such key.
+            Conflict: It is in use, or was revoked before.
         """
+        with self._locked():
+            keys = public_jwks(self._dir)["keys"]
+            found = next((key for key in keys if key["kid"] == kid), None)
+            if found is None:
+                raise NotFound(f"key {kid[:80]!r}: expected one of this installation, found none")
+            if found["last_valid_index"] is not None:
+                raise Conflict(f"key {kid}: expected one that counts, found it revoked before")
+            if found["not_after"] is None:
+                raise Conflict(f"key {kid}: expected one that was rotated, found it in use")
+            found |= {"last_valid_index": last_valid_index, "revoked_reason": reason}
+            _write(self._dir / PUBLIC_FILE, {"keys": keys}, mode=0o644)
+            return dict(found)
+
+    def jwks(self) -> dict[str, Any]:
+        """All public keys, those in use and those replaced, as a JSON Web Key Set (RFC 7517)."""
         for purpose in PURPOSES:
             self.key(purpose)
         return public_jwks(self._dir)
 
+    def is_served(self, purpose: Purpose) -> bool:
+        """Whether a key service holds the secret key."""
+        return purpose in self._served
+
+    def _served_key(self, purpose: Purpose) -> Key:
+        assert self._service is not None, "only a service's purposes come here"
+        signer = self._service.signer(purpose)
+        cached = self._loaded.get(purpose)
+        if cached is not None and cached[1].public == signer.public:
+            return cached[1]
+        key = Key.of(purpose, signer)
+        with self._locked():
+            now = timestamp(self._clock())
+            self._publish(key, now)
+            self._retire(key, now)
+        self._loaded[purpose] = ((0, 0), key)
+        return key
+
     def _path(self, purpose: Purpose) -> Path:
         return self._dir / f"{purpose}.key.json"
 
-    def _make(self, purpose: Purpose) -> None:
+    def _make(self, purpose: Purpose, seed: bytes | None = None) -> None:
         """Write a fresh key; the public half first, so that no signature lacks it."""
-        now = timestamp(self._clock())
-        seed = secrets.token_bytes(32)
+        seed = secrets.token_bytes(32) if seed is None else seed
         key = Key.from_seed(purpose, seed)
-        known = public_jwks(self._dir)["keys"]
-        for jwk in known:
-            if jwk["purpose"] == purpose and jwk["not_after"] is None:
-                jwk["not_after"] = now
-        _write(self._dir / _PUBLIC, {"keys": [*known, _jwk(key, now)]}, mode=0o644)
+        if any(known["kid"] == key.kid for known in public_jwks(self._dir)["keys"]):
+            raise Conflict(f"key {key.kid}: expected a new one, found it known here already")
+        now = timestamp(self._clock())
+        self._publish(key, now)
         private = {"kid": key.kid, "purpose": purpose, "seed": to_base64url(seed)}
         _write(self._path(purpose), {**private, "created_at": now}, mode=0o600)
+        # Last: whoever is killed before this leaves a key without an end, never one that signs
+        # after its end.
+        self._retire(key, now)
+
+    def _publish(self, key: Key, now: str) -> None:
+        """Put a key into the key set; the caller holds the lock."""
+        known = public_jwks(self._dir)["keys"]
+        same = next((one for one in known if one["kid"] == key.kid), None)
+        if same is None:
+            fresh = jwk_of(key.public, key.purpose, now)
+            _write(self._dir / PUBLIC_FILE, {"keys": [*known, fresh]}, mode=0o644)
+        elif same["not_after"] is not None:
+            raise Conflict(f"key {key.kid}: expected a new one, found one that was replaced before")
+
+    def _retire(self, key: Key, now: str) -> None:
+        """Note the end of all other keys of this key's purpose; the caller holds the lock."""
+        keys = public_jwks(self._dir)["keys"]
+        ended = [
+            one
+            for one in keys
+            if (one["purpose"], one["not_after"]) == (key.purpose, None) and one["kid"] != key.kid
+        ]
+        for one in ended:
+            one["not_after"] = now
+        if ended:
+            _write(self._dir / PUBLIC_FILE, {"keys": keys}, mode=0o644)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -162,98 +226,30 @@ class Keyring:
             os.close(handle)
 
 
-def public_jwks(keys_dir: Path) -> dict[str, Any]:
-    """The public keys of a folder; makes none."""
-    path = keys_dir / _PUBLIC
-    if not path.exists():
-        return {"keys": []}
-    return cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
+def read_seed(data: bytes, what: str) -> bytes:
+    """The 32 secret bytes of an Ed25519 key that was made elsewhere.
 
-
-def thumbprint(public: bytes) -> str:
-    """The key id of a public key: its RFC 7638 thumbprint (form of RFC 8037, appendix A.3)."""
-    jwk = f'{{"crv":"Ed25519","kty":"OKP","x":"{to_base64url(public)}"}}'
-    return to_base64url(sha256(jwk.encode()).digest())
-
-
-def trusted_keys(jwks: Any) -> dict[str, TrustedKey]:
-    """The Ed25519 keys of a key set, by key id.
-
-    Keys of other kinds are ignored, as RFC 7517 asks.
+    Args:
+        data: PEM in PKCS #8, as `openssl genpkey -algorithm ed25519` writes it, or the 32 bytes.
+        what: How the error calls it.
 
     Raises:
-        VerificationFailed: It is no key set, or a key is malformed, of small order, or named by
-            something other than its thumbprint.
+        WrongConfiguration: It is neither; the message shows nothing of it.
     """
-    keys = jwks.get("keys") if isinstance(jwks, dict) else None
-    if not isinstance(keys, list):
-        raise VerificationFailed("key set: expected an object with a list 'keys', found none")
-    found = (_trusted(jwk) for jwk in keys if _is_ed25519(jwk))
-    return {key.kid: key for key in found}
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-
-def _is_ed25519(jwk: Any) -> bool:
-    return isinstance(jwk, dict) and jwk.get("kty") == "OKP" and jwk.get("crv") == "Ed25519"
-
-
-def _trusted(jwk: dict[str, Any]) -> TrustedKey:
-    public = from_base64(jwk.get("x"), "key set: x", url_safe=True)
-    kid = thumbprint(public)
-    if jwk.get("kid") != kid:
-        raise VerificationFailed(
-            f"key set: expected each key to be named by its thumbprint {kid}, "
-            f"found {str(jwk.get('kid'))[:80]!r}"
-        )
-    _refuse_weak(public, kid)
-    not_after = jwk.get("not_after")
-    return TrustedKey(
-        kid=kid,
-        public=public,
-        purpose=str(jwk.get("purpose")),
-        not_before=parse_time(jwk.get("not_before"), f"key {kid}: not_before"),
-        not_after=None if not_after is None else parse_time(not_after, f"key {kid}: not_after"),
-    )
-
-
-def parse_time(value: Any, what: str) -> datetime:
-    """An RFC 3339 time in UTC.
-
-    Raises:
-        VerificationFailed: It is something else.
-    """
+    if len(data) == 32:
+        return data
     try:
-        found = datetime.fromisoformat(value)
-    except (TypeError, ValueError) as error:
-        raise VerificationFailed(f"{what}: expected an RFC 3339 time, found {value!r}") from error
-    if timestamp(found.astimezone()) != value:
-        raise VerificationFailed(
-            f"{what}: expected a time with microseconds and Z, found {value!r}"
-        )
-    return found
-
-
-def _refuse_weak(public: bytes, kid: str) -> None:
-    """Refuse keys under which strict and lax verifiers disagree."""
-    y = bytes([*public[:31], public[31] & 0x7F]) if len(public) == 32 else b""
-    if len(y) != 32 or y.hex() in _SMALL_ORDER or int.from_bytes(y, "little") >= _FIELD_PRIME:
-        raise VerificationFailed(
-            f"key {kid}: expected an Ed25519 public key of full order, found one of small order "
-            "or in another form"
-        )
-
-
-def _jwk(key: Key, created_at: str) -> dict[str, Any]:
-    return {
-        "kty": "OKP",
-        "crv": "Ed25519",
-        "alg": "EdDSA",
-        "use": "sig",
-        "x": to_base64url(key.public),
-        "kid": key.kid,
-        "purpose": key.purpose,
-        "not_before": created_at,
-        "not_after": None,
-    }
+        key = load_pem_private_key(data, password=None)
+    except (ValueError, TypeError) as error:
+        raise WrongConfiguration(
+            f"{what}: expected an Ed25519 key in PEM without a password, or its 32 bytes"
+        ) from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise WrongConfiguration(f"{what}: expected an Ed25519 key, found one of another kind")
+    return key.private_bytes_raw()
 
 
 def _read_private(path: Path, purpose: Purpose) -> Key:

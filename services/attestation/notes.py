@@ -9,8 +9,10 @@ from hashlib import sha256
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
-from services.attestation.keys import Keyring, trusted_keys
+from services.attestation.jwks import TrustedKey, trusted_keys
+from services.attestation.keys import Keyring
 from services.attestation.strict import from_base64
+from services.audit.models import KeyRevoked
 from services.errors import VerificationFailed
 
 
@@ -26,10 +28,25 @@ def note_signer(keyring: Keyring, origin: str) -> Callable[[str], str]:
 
 
 def note_opener(keyring: Keyring, origin: str) -> Callable[[str], str]:
-    """What gives the text of a note that a checkpoint key of this keyring signed, then or now."""
+    """What gives the text of a note that a checkpoint key of this keyring signed, then or now.
+
+    Of a revoked key, notes count up to the size that it was revoked at: the log they are compared
+    with says whether they are true.
+    """
+    return opener_of(keyring.jwks, origin)
+
+
+def opener_of(jwks: Callable[[], object], origin: str) -> Callable[[str], str]:
+    """The same over any key set, such as a file's."""
 
     def open_note(note: str) -> str:
-        return open_signed_note(note, origin, keyring.jwks())
+        text, key = opened(note, origin, jwks())
+        if key.last_valid_index is not None and _size(text) > key.last_valid_index:
+            raise KeyRevoked(
+                f"checkpoint: expected one up to size {key.last_valid_index}, where its key was "
+                f"revoked, found size {_size(text)}"
+            )
+        return text
 
     return open_note
 
@@ -38,18 +55,34 @@ def open_signed_note(note: str, origin: str, jwks: object) -> str:
     """The text of a note, once a signature by a trusted checkpoint key holds.
 
     Raises:
-        VerificationFailed: No signature of this name by such a key holds.
+        VerificationFailed: No signature of this name by such a key holds, or its key was revoked:
+            without the log nobody can tell what such a key signed in time.
+    """
+    text, key = opened(note, origin, jwks)
+    if key.is_revoked:
+        raise KeyRevoked(
+            f"checkpoint: expected one by a key that counts, found the key {key.kid}, revoked: "
+            f"{key.revoked_reason or 'no reason given'}; ask for a fresh one"
+        )
+    return text
+
+
+def opened(note: str, origin: str, jwks: object) -> tuple[str, TrustedKey]:
+    """The text of a note and the key that signed it, whatever became of the key since.
+
+    Raises:
+        VerificationFailed: No signature of this name by a checkpoint key of the set holds.
     """
     text, gap, signatures = note.rpartition("\n\n")
     text += "\n"
-    keys = [key.public for key in trusted_keys(jwks).values() if key.purpose == "checkpoint"]
-    known = {note_key_id(origin, public): public for public in keys}
+    keys = [key for key in trusted_keys(jwks).values() if key.purpose == "checkpoint"]
+    known = {note_key_id(origin, key.public): key for key in keys}
     start = f"— {origin} "
     lines = signatures.split("\n") if gap else []
     # Signatures by unknown keys are passed over: that is how notes gather witnesses.
     for line in lines:
-        if line.startswith(start) and _holds(text, line.removeprefix(start), known):
-            return text
+        if line.startswith(start) and (key := _signer(text, line.removeprefix(start), known)):
+            return text, key
     raise VerificationFailed(
         f"note: expected a signature of {origin!r} by a trusted checkpoint key, found none"
     )
@@ -60,15 +93,22 @@ def note_key_id(origin: str, public: bytes) -> bytes:
     return sha256(origin.encode() + b"\n\x01" + public).digest()[:4]
 
 
-def _holds(text: str, encoded: str, known: dict[bytes, bytes]) -> bool:
+def _signer(text: str, encoded: str, known: dict[bytes, TrustedKey]) -> TrustedKey | None:
     data = from_base64(encoded, "note signature")
-    public = known.get(data[:4])
-    if public is None:
-        return False
+    key = known.get(data[:4])
+    if key is None:
+        return None
     try:
-        VerifyKey(public).verify(text.encode("utf-8", "surrogatepass"), data[4:])
+        VerifyKey(key.public).verify(text.encode("utf-8", "surrogatepass"), data[4:])
     except (BadSignatureError, ValueError) as error:
         raise VerificationFailed(
             "note: expected a signature that fits its text, found one that does not"
         ) from error
-    return True
+    return key
+
+
+def _size(text: str) -> int:
+    try:
+        return int(text.split("\n")[1])
+    except (IndexError, ValueError):
+        return 0  # no checkpoint; whoever reads it as one says so

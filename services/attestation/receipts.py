@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -11,7 +12,8 @@ from typing import Any, Literal
 import orjson
 
 from services.attestation.dsse import IN_TOTO, open_envelope, sign_envelope
-from services.attestation.keys import Key, TrustedKey, parse_time, trusted_keys
+from services.attestation.jwks import TrustedKey, parse_time, trusted_keys
+from services.attestation.keys import Key
 from services.attestation.shape import PREDICATE_TYPE, STATEMENT_TYPE, check_statement
 from services.attestation.strict import read_json
 from services.audit.merkle import timestamp
@@ -58,7 +60,7 @@ class ReceiptFacts:
     adapter_digest: str | None
     base_model: str
     base_digest: str
-    arm: Literal["stable", "canary", "pinned"]
+    arm: Literal["stable", "canary", "pinned", "fallback"]
     rollout_id: str | None
     percent: int
     request_commitment: str
@@ -263,6 +265,7 @@ def verify(
     request: bytes | None = None,
     response: bytes | None = None,
     salt: bytes | None = None,
+    logged: Callable[[ReceiptFacts], list[Check]] | None = None,
 ) -> VerifiedReceipt:
     """Check a receipt against keys that the caller trusts; needs no database and no network.
 
@@ -271,6 +274,8 @@ def verify(
         jwks: The issuer's key set, had from somewhere other than the receipt.
         request: The exact bytes that were asked, to compare; likewise `response`.
         salt: What the commitments were made with, 32 bytes.
+        logged: Checks that the log holds what the receipt says. Without it, or where it fails, no
+            receipt of a revoked key counts: only the log can tell when it was signed.
 
     Returns:
         The statement and all checks. Look at `holds`: texts that do not match are a failed check.
@@ -283,10 +288,13 @@ def verify(
     found = read_json(payload, "receipt")
     facts = facts_of(found)
     kid = envelope["signatures"][0]["keyid"]
+    in_log = [] if logged is None else logged(facts)
+    is_logged = bool(in_log) and all(check.ok for check in in_log)
     checks = [
         Check("form", True, "an inference receipt, version 1, and nothing beside it"),
         Check("signature", True, "Ed25519 over the exact bytes"),
-        _key_check(trusted[kid], facts.completed_at),
+        _key_check(trusted[kid], facts, is_logged=is_logged),
+        *in_log,
     ]
     if request is not None:
         checks.append(_text_check("request", facts.request_commitment, request, salt))
@@ -295,15 +303,23 @@ def verify(
     return VerifiedReceipt(found, kid, checks, list(NOT_ESTABLISHED))
 
 
-def _key_check(key: TrustedKey, completed_at: datetime) -> Check:
+def _key_check(key: TrustedKey, facts: ReceiptFacts, *, is_logged: bool) -> Check:
     since, until = key.not_before, key.not_after
-    is_early = completed_at < since - _CLOCK_TOLERANCE
-    is_late = until is not None and completed_at > until + _CLOCK_TOLERANCE
+    # Differences, not sums: a time at the end of all time has nothing after it.
+    is_early = since - facts.completed_at > _CLOCK_TOLERANCE
+    is_late = until is not None and facts.completed_at - until > _CLOCK_TOLERANCE
     period = f"from {timestamp(since)} " + (f"to {timestamp(until)}" if until else "on")
     if is_early or is_late:
-        said = timestamp(completed_at)
+        said = timestamp(facts.completed_at)
         return Check("key", False, f"{key.kid} was in use {period}, the receipt says {said}")
-    return Check("key", True, f"{key.kid}, trusted for receipts {period}")
+    if key.last_valid_index is None:
+        return Check("key", True, f"{key.kid}, trusted for receipts {period}")
+    revoked = f"{key.kid} was revoked after entry {key.last_valid_index} of the log"
+    if facts.audit_seq > key.last_valid_index:
+        return Check("key", False, f"{revoked}, the receipt names entry {facts.audit_seq}")
+    if not is_logged:
+        return Check("key", False, f"{revoked}: without the log's proof its receipts do not count")
+    return Check("key", True, f"{revoked}; the log shows that this receipt is older")
 
 
 def _text_check(

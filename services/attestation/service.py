@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import select
+from cryptography.x509 import Certificate
+from sqlalchemy import Table, insert, select
 from sqlalchemy.orm import Session
 
 from services.attestation import receipts
+from services.attestation.bundle import ENTRY_FIELDS, agreement
+from services.attestation.files import Document
 from services.attestation.keys import Keyring
-from services.attestation.receipts import Check, VerifiedReceipt, facts_of
+from services.attestation.receipts import Check, ReceiptFacts, VerifiedReceipt
 from services.attestation.store import ReceiptRow
 from services.audit import record
 from services.audit.store import AuditRow
@@ -49,35 +53,23 @@ class Receipts:
     Args:
         db: Where they are kept.
         keyring: Whose public keys they are verified with.
+        roots: Certificates that the time stamps of bundles must lead to.
     """
 
-    def __init__(self, db: Database, keyring: Keyring) -> None:
+    def __init__(
+        self, db: Database, keyring: Keyring, *, roots: Sequence[Certificate] = ()
+    ) -> None:
         self._db = db
         self._keyring = keyring
+        self.roots = tuple(roots)
 
-    def store(
-        self,
-        session: Session,
-        receipt_id: str,
-        tenant_id: str,
-        envelope: dict[str, Any],
-        salt: bytes,
-        *,
-        request_id: str,
-        actor_id: str,
-        at: datetime,
-    ) -> None:
-        """Keep a receipt, in the transaction that also records what it tells of."""
-        session.add(
-            ReceiptRow(
-                receipt_id=receipt_id,
-                tenant_id=tenant_id,
-                request_id=request_id,
-                actor_id=actor_id,
-                envelope=envelope,
-                salt=salt,
-                created_at=at,
-            )
+    def store(self, session: Session, *issued: StoredReceipt) -> None:
+        """Keep receipts, in the transaction that also records what they tell of."""
+        if not issued:
+            return
+        # The table, not the class: the ORM's bookkeeping would cost more than the signature.
+        session.execute(
+            insert(cast(Table, ReceiptRow.__table__)), [vars(receipt) for receipt in issued]
         )
 
     def get(self, actor: Actor, receipt_id: str) -> StoredReceipt:
@@ -135,20 +127,53 @@ class Receipts:
         Raises:
             VerificationFailed: Form, signature or key do not hold.
         """
-        found = receipts.verify(
-            envelope, self._keyring.jwks(), request=request, response=response, salt=salt
+        return receipts.verify(
+            envelope,
+            self._keyring.jwks(),
+            request=request,
+            response=response,
+            salt=salt,
+            logged=lambda facts: [self._audit_check(facts)],
         )
-        return replace(found, checks=[*found.checks, self._audit_check(found)])
 
-    def _audit_check(self, found: VerifiedReceipt) -> Check:
-        facts = facts_of(found.statement)
+    def verify_document(
+        self,
+        document: Document,
+        *,
+        request: bytes | None = None,
+        response: bytes | None = None,
+    ) -> VerifiedReceipt:
+        """Check a receipt, alone or in a bundle, with this installation's keys and audit log.
+
+        Raises:
+            VerificationFailed: Its form, or the receipt's signature or key do not hold.
+        """
+        found = document.verify(
+            self._keyring.jwks(),
+            request=request,
+            response=response,
+            roots=self.roots,
+            logged=lambda facts: [self._audit_check(facts)],
+        )
+        if document.bundle is None:
+            return found
+        own = self._audit_check(receipts.facts_of(found.statement))
+        return replace(found, checks=[*found.checks, own])
+
+    def _audit_check(self, facts: ReceiptFacts) -> Check:
+        names = [getattr(AuditRow, name) for name in (*ENTRY_FIELDS, "leaf_hash")]
         with self._db.read() as session:
-            leaf = session.scalar(select(AuditRow.leaf_hash).where(AuditRow.seq == facts.audit_seq))
+            row = session.execute(
+                select(*names).where(AuditRow.seq == facts.audit_seq)
+            ).one_or_none()
         where = f"entry {facts.audit_seq} of the audit log"
-        if leaf is None:
+        if row is None:
             return Check("audit", False, f"{where} is not there")
-        if leaf != facts.audit_leaf_hash:
+        if row.leaf_hash != facts.audit_leaf_hash:
             return Check("audit", False, f"{where} is another than the receipt was signed for")
+        wrong = agreement(facts, row._asdict())
+        if wrong is not None:
+            return Check("audit", False, f"{where} says something else about {wrong}")
         return Check("audit", True, f"{where} is the one that the receipt names")
 
 

@@ -72,7 +72,7 @@ _STATEMENT: dict[str, Any] = {
         },
         "rollout": {
             "id": _Maybe(_NAME),
-            "arm": _Text("stable|canary|pinned", "stable, canary or pinned"),
+            "arm": _Text("stable|canary|pinned|fallback", "stable, canary, pinned or fallback"),
             "percent": _Text("100|[1-9]?[0-9]", "0 to 100 as a decimal string"),
         },
         "usage": {"promptTokens": _NUMBER, "completionTokens": _NUMBER},
@@ -106,10 +106,12 @@ def _built(shape: Any, where: str) -> _Check:
 
 def _object(shape: dict[str, Any], where: str) -> _Check:
     keys, name = tuple(shape), f"receipt: {where or 'statement'}"
+    known = frozenset(shape)
     fields = [(key, _built(shape[key], f"{where}.{key}" if where else key)) for key in shape]
 
     def check(value: Any) -> None:
-        exact_keys(value, keys, name)
+        if not isinstance(value, dict) or value.keys() != known:
+            exact_keys(value, keys, name)  # says what is wrong
         for key, inner in fields:
             inner(value[key])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index
+from sqlalchemy import BigInteger, ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.db import Base
@@ -25,3 +25,15 @@ class ReceiptRow(Base):
     created_at: Mapped[datetime]
 
     __table_args__ = (Index(None, "tenant_id", "created_at"),)
+
+
+class TimestampRow(Base):
+    """What a time-stamping authority answered about one signed checkpoint."""
+
+    __tablename__ = "checkpoint_timestamps"
+
+    size: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    authority: Mapped[str] = mapped_column(primary_key=True)
+    response: Mapped[bytes]
+    said_at: Mapped[datetime]
+    at: Mapped[datetime]

@@ -8,30 +8,38 @@ import json
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+import orjson
+
 from services.errors import VerificationFailed
 
 MAX_BYTES = 256 * 1024
 
 
-def read_json(data: bytes, what: str) -> Any:
+def read_json(data: bytes, what: str, *, most: int = MAX_BYTES) -> Any:
     """The JSON in these bytes, if it can be read in one way only.
 
     Args:
         what: How the error calls it.
+        most: Bytes that are read, 256 KiB unless told.
 
     Raises:
-        VerificationFailed: It is no JSON in UTF-8, is larger than 256 KiB or nested beyond
-            reason, names a key twice, or holds a number that is not whole.
+        VerificationFailed: It is no JSON in UTF-8, is larger than it may be or nested beyond
+            reason, names a key twice, holds half a surrogate pair, or a number that is not whole
+            or needs more than 53 bits.
     """
-    if len(data) > MAX_BYTES:
-        raise VerificationFailed(f"{what}: expected at most {MAX_BYTES} bytes, found {len(data)}")
+    if len(data) > most:
+        raise VerificationFailed(f"{what}: expected at most {most} bytes, found {len(data)}")
     try:
-        return json.loads(
+        found = json.loads(
             data.decode("utf-8"),
             object_pairs_hook=_no_key_twice,
+            parse_int=_whole,
             parse_float=_refuse_number,
             parse_constant=_refuse_number,
         )
+        if b"\\u" in data:
+            orjson.loads(data)  # refuses half a surrogate pair, which `json` lets pass
+        return found
     except (ValueError, RecursionError) as error:
         raise VerificationFailed(f"{what}: expected strict JSON, found {error}") from error
 
@@ -87,6 +95,12 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the key {twice[:40]!r} twice")
     return found
+
+
+def _whole(text: str) -> int:
+    if len(text) > 17 or text == "-0" or abs(int(text)) >= 2**53:
+        raise ValueError(f"the number {text[:40]}, which not every reader reads alike")
+    return int(text)
 
 
 def _refuse_number(text: str) -> NoReturn:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from services.errors import VerificationFailed
 from services.tenants.models import Actor
 
 SignNote = Callable[[str], str]
@@ -14,6 +15,10 @@ SignNote = Callable[[str], str]
 
 OpenNote = Callable[[str], str]
 """Gives the text of a signed note, or raises `VerificationFailed`."""
+
+
+class KeyRevoked(VerificationFailed):
+    """A checkpoint's signature fits, but its key counts no more for it."""
 
 
 @dataclass(frozen=True)

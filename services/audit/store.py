@@ -69,6 +69,29 @@ class CheckpointRow(Base):
         return Checkpoint(self.size, self.root, self.note, self.at)
 
 
+class BlockRow(Base):
+    """Head of one complete block of 256 leaves or blocks; see `services.audit.heads`.
+
+    A convenience and no evidence, like the state.
+    """
+
+    __tablename__ = "audit_blocks"
+
+    level: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    place: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    head: Mapped[str]
+
+
+class CopyRow(Base):
+    """One checkpoint that was written to the place outside and read back from there."""
+
+    __tablename__ = "audit_copies"
+
+    size: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    place: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+
+
 # Columns, not whole rows: reading through the ORM would halve the speed of verification.
 _ENTRY = [getattr(AuditRow, name) for name in Entry.__dataclass_fields__]
 

@@ -12,6 +12,7 @@ import pytest
 from services.attestation.keys import Key, Keyring
 from services.attestation.receipts import ReceiptFacts, commitment
 from services.attestation.strict import to_base64url
+from services.audit.models import Event
 
 NOW = datetime(2026, 11, 21, 8, 0, 0, 123456, tzinfo=UTC)
 # RFC 8032, section 7.1, test 1.
@@ -36,6 +37,23 @@ def facts(**changed: Any) -> ReceiptFacts:
         "issuer": "test.local", "policy_version": 2, "policy_digest": "cd" * 32, "findings": 1,
     }  # fmt: skip
     return ReceiptFacts(**{**fields, **changed})
+
+
+def entry_event(found: ReceiptFacts) -> Event:
+    """What the gateway puts into the log for the request that a receipt is about."""
+    names = (
+        "request_commitment", "response_commitment", "alias", "served", "adapter_digest", "arm",
+        "prompt_tokens", "completion_tokens", "cost_micro",
+    )  # fmt: skip
+    return Event(
+        tenant_id=found.tenant_id,
+        actor_id=found.actor_id,
+        actor_name="key",
+        action="inference.answered",
+        subject=f"request:{found.request_id}",
+        details={name: getattr(found, name) for name in names},
+        at=found.completed_at,
+    )
 
 
 def jwk(key: Key, **changed: Any) -> dict[str, Any]:

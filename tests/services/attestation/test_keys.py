@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.attestation.keys import Key, Keyring, public_jwks, thumbprint, trusted_keys
+from services.attestation.jwks import public_jwks, thumbprint, trusted_keys
+from services.attestation.keys import PURPOSES, Key, Keyring
 from services.attestation.notes import note_key_id, note_opener, note_signer, open_signed_note
 from services.attestation.strict import to_base64url
 from services.audit.service import AuditLog
@@ -56,11 +57,11 @@ def test_a_key_is_made_on_first_use_for_its_owner_only(keyring: Keyring, tmp_pat
 
 def test_the_public_keys_hold_no_secret(keyring: Keyring, tmp_path: Path) -> None:
     jwks = keyring.jwks()
-    assert [key["purpose"] for key in jwks["keys"]] == ["receipt", "checkpoint"]
+    assert [key["purpose"] for key in jwks["keys"]] == list(PURPOSES)
     secret = json.loads((tmp_path / "keys" / "receipt.key.json").read_text())["seed"]
     assert secret not in json.dumps(jwks)
     assert all("d" not in key for key in jwks["keys"])
-    assert set(trusted_keys(jwks)) == {keyring.key("receipt").kid, keyring.key("checkpoint").kid}
+    assert set(trusted_keys(jwks)) == {keyring.key(purpose).kid for purpose in PURPOSES}
 
 
 def test_reading_public_keys_makes_none(tmp_path: Path) -> None:
