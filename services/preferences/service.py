@@ -346,10 +346,15 @@ class Preferences:
         eval_fraction: float = 0.1,
         seed: int = 0,
         rules: Rules = NO_RULES,
+        unpaired: bool = False,
     ) -> Dataset:
         """Freeze the approved pairs that pass the gates as a data set that a run can train on.
 
         The same pairs and choices give the data set that is there already.
+
+        Args:
+            unpaired: Write each answer alone, too, and those of pairs that are both bad: what KTO
+                learns from.
 
         Raises:
             Conflict: There is no pair to train on.
@@ -357,7 +362,8 @@ class Preferences:
             StorageFull: The disk is full; nothing was written.
         """
         tenant_id = scope(actor, tenant_id, Permission.EDIT_PAIRS)
-        choices = Choices(include_unreviewed, eval_fraction, seed, rules)
+        form = Form(also=("kto",)) if unpaired else CONVERSATIONAL
+        choices = Choices(include_unreviewed, eval_fraction, seed, rules, form)
         return self._datasets.snapshot(actor, tenant_id, choices)
 
     def export(
