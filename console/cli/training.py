@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ from console.cli.output import AsJson, plain, print_json, say, show_facts, show_
 from console.cli.waiting import follow, status_of
 
 if TYPE_CHECKING:
+    from services.bootstrap import Services
     from services.training.models import DpoSpec, Run
 
 app = typer.Typer()
@@ -38,42 +40,129 @@ def dpo(
     max_length: Annotated[int | None, typer.Option(help="Longest prompt with answer.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pairs a step.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and order.")] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="sigmoid, hinge, ipo, robust, apo_zero or kto.")
+    ] = None,
+    label_smoothing: Annotated[
+        float | None, typer.Option(help="robust: share of wrong labels.")
+    ] = None,
+    sft_weight: Annotated[
+        float | None, typer.Option(help="Weight of the chosen answer's likelihood.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
+    quantization: Annotated[str | None, typer.Option(help="none or 4bit (GPU).")] = None,
+    target_modules: Annotated[
+        str | None, typer.Option(help="all-linear, attention or query-value.")
+    ] = None,
+    base_model: Annotated[
+        str | None, typer.Option(help="A pulled base model; the installation's by default.")
+    ] = None,
+    advanced: Annotated[
+        Path | None, typer.Option(help="YAML with everything else; see docs/training.md.")
+    ] = None,
+    like: Annotated[str | None, typer.Option(help="Take the settings over from this run.")] = None,
+    backend: Annotated[str, typer.Option(help="Where it runs.")] = "local",
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Queue a DPO run on the tenant's approved pairs; the worker runs it."""
     given = {
         "beta": beta, "learning_rate": learning_rate, "lora_r": lora_r, "epochs": epochs,
-        "max_steps": max_steps, "max_length": max_length, "batch_size": batch_size, "seed": seed,
+        "max_steps": max_steps, "max_length": max_length, "batch_size": batch_size, "seed": seed, "loss_type": loss,
+        "label_smoothing": label_smoothing, "sft_weight": sft_weight, "precision": precision,
+        "quantization": quantization, "target_modules": target_modules, "alias": alias,
+        "base_model": base_model,
     }  # fmt: skip
-    from services.training.models import DpoSpec
-
-    changes: dict[str, int | float | None] = {
-        name: value for name, value in given.items() if value is not None
-    }
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if loss == "kto":
+        changes.setdefault("sft_weight", 0.0)  # A preset's weight is not the caller's wish.
+    if advanced is not None:
+        changes["advanced"] = _advanced(advanced)
     if epochs is not None and max_steps is None:
         changes["max_steps"] = None  # A preset's steps would win over the asked passes.
     with opened() as services:
         services.tenants.get(actor(), tenant)
 
+        start = _start(services, tenant, preset, like)
+
         def spec(dataset_id: str) -> DpoSpec:
-            return DpoSpec.from_preset(
-                preset, alias=alias or tenant, dataset_id=dataset_id,
-                base_model=services.settings.base_model, **changes,
-            )  # fmt: skip
+            return type(start).from_json({**start.as_json(), **changes, "dataset_id": dataset_id})
 
         spec("unfrozen")  # Wrong options are told before a dataset is frozen for them.
         frozen = (
             dataset
-            or services.preferences.snapshot(actor(), tenant, include_unreviewed=everything).id
+            or (start.dataset_id if like else None)
+            or services.preferences.snapshot(
+                actor(), tenant, include_unreviewed=everything,
+                unpaired=spec("unfrozen").loss_type == "kto",
+            ).id
+        )  # fmt: skip
+        run = services.training.launch_dpo(
+            actor(), tenant, spec(frozen), backend=backend, parent_id=like
         )
-        run = services.training.launch_dpo(actor(), tenant, spec(frozen))
         if wait:
             follow(lambda: services.training.get(actor(), run.id).job, quiet=as_json)
             run = services.training.get(actor(), run.id)
     _show_run(run, as_json)
     if wait:
         raise typer.Exit(status_of(run.job))
+
+
+def _start(services: Services, tenant: str, preset: str, like: str | None) -> DpoSpec:
+    """What the options change: a preset, or another run's settings."""
+    from services.training.models import DpoSpec
+
+    if like is not None:
+        return services.training.get(actor(), like).spec
+    return DpoSpec.from_preset(
+        preset, alias=tenant, dataset_id="unfrozen", base_model=services.settings.base_model
+    )
+
+
+def _advanced(path: Path) -> dict[str, Any]:
+    """The settings of a YAML file."""
+    from services.errors import InvalidInput
+    from services.training.advanced import Advanced
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"--advanced: expected a text file, found none at {path}") from error
+    return Advanced.from_yaml(text).as_json()
+
+
+@app.command("diff")
+def diff(
+    run: RunArgument,
+    other: Annotated[str, typer.Argument(help="Id of the other run.")],
+    as_json: AsJson = False,
+) -> None:
+    """What two runs were told differently."""
+    from services.training.models import differences
+
+    with opened() as services:
+        told = differences(
+            services.training.get(actor(), run), services.training.get(actor(), other)
+        )
+    if as_json:
+        print_json([{"name": name, "first": one, "second": two} for name, one, two in told])
+        return
+    show_table(
+        ("Setting", run[-6:], other[-6:]),
+        ((name, str(one), str(two)) for name, one, two in told),
+        empty="Both runs were told the same.",
+    )
+
+
+@app.command("settings")
+def settings_of(run: RunArgument, as_json: AsJson = False) -> None:
+    """The YAML of a run: what no option shows."""
+    with opened() as services:
+        more = services.training.get(actor(), run).spec.more
+    if as_json:
+        print_json(more.as_json())
+    else:
+        typer.echo(more.as_yaml(), nl=False)
 
 
 @app.command("list")

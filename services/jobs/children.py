@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -69,15 +70,87 @@ class ChildFolder(Protocol):
         ...
 
 
+class ChildProcess:
+    """The process that works in a folder: started once, found again, told to end.
+
+    Args:
+        folder: Where it works.
+        module: What it runs: `python -m MODULE FOLDER --lock-fd N`. It holds the lock for life,
+            ends in order on SIGTERM, and writes `result.json` last: an object with `outcome`.
+        host: Name of this machine; a process of another one is not signalled.
+    """
+
+    def __init__(self, folder: ChildFolder, module: str, *, host: str = "") -> None:
+        self._folder = folder
+        self._module = module
+        self._host = host or socket.gethostname()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def lives(self) -> bool:
+        """Whether a process holds the folder's lock, whoever started it."""
+        if self._process is not None:
+            self._process.poll()  # so that a dead child does not stay a zombie
+        lock = self._folder.lock()
+        if lock is not None:
+            lock.close()
+        return lock is None
+
+    def start(self, lock: TextIO, *, device: str = "") -> int:
+        """Start it and hand the lock on; its process id.
+
+        Args:
+            device: `cpu`, or `cuda:N` for the only one that it is to see; empty for all.
+        """
+        self._folder.remove("child.json")
+        command = [sys.executable, "-m", self._module, str(self._folder.path)]
+        if device:
+            # Set by `env`, which becomes the process: it has to be there before torch is.
+            visible = device.removeprefix("cuda:") if device != "cpu" else ""
+            command = ["env", f"CUDA_VISIBLE_DEVICES={visible}", *command]
+        with self._folder.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*command, "--lock-fd", str(lock.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=[lock.fileno()],
+                start_new_session=True,
+            )
+        self._folder.write("child.json", {"pid": self._process.pid, "host": self._host})
+        return self._process.pid
+
+    def tell(self, number: signal.Signals) -> bool:
+        """Signal its group, if it is known, here, and still is that process; whether it was."""
+        note = self._folder.read("child.json")
+        if note is None or note.get("host", self._host) != self._host:
+            return False  # its first lines have not run yet, or it lives elsewhere
+        try:
+            if str(self._folder.path) not in psutil.Process(note["pid"]).cmdline():
+                return False
+            os.killpg(note["pid"], number)
+        except (psutil.Error, ProcessLookupError):
+            return False
+        return True
+
+    def wait(self) -> None:
+        """Take the exit status of the process that this side started, once it is gone."""
+        if self._process is not None:
+            self._process.wait()
+
+    @property
+    def last_exit(self) -> str:
+        """By which signal the last process that was started here ended, in words, if by one."""
+        code = self._process.returncode if self._process is not None else None
+        return f" (signal {-code})" if code is not None and code < 0 else ""
+
+
 class Child:
     """One worker's care for the child of one job.
 
     Args:
         context: The job.
         folder: Where the child works.
-        module: What the child runs: `python -m MODULE FOLDER --lock-fd N`. It holds the lock
-            for life, ends in order on SIGTERM, and writes `result.json` last: an object with
-            `outcome`.
+        module: What the child runs; see `ChildProcess`.
         prepare: Writes what the child is told; called before every start.
         show: Shows the child's progress; called twice a second.
     """
@@ -93,10 +166,9 @@ class Child:
     ) -> None:
         self._context = context
         self._folder = folder
-        self._module = module
+        self._process = ChildProcess(folder, module)
         self._prepare = prepare
         self._show = show
-        self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
         self._told_at: float | None = None
 
@@ -123,29 +195,15 @@ class Child:
 
     def _start(self, lock: TextIO) -> None:
         if self._starts > MAX_RESTARTS:
-            raise ChildFailed(
-                f"the process of this job ended {self._starts} times without a word"
-                f"{self._last_exit()}; too little memory is the usual cause"
-            )
+            raise ChildFailed(without_a_word(self._starts, self._process.last_exit))
         self._starts += 1
         self._told_at = None
-        self._folder.remove("child.json")
         self._prepare()
-        command = [sys.executable, "-m", self._module, str(self._folder.path)]
-        with self._folder.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [*command, "--lock-fd", str(lock.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                pass_fds=[lock.fileno()],
-                start_new_session=True,
-            )
-        self._folder.write("child.json", {"pid": self._process.pid})
-        log.info("job %s runs in process %d", self._context.job.id, self._process.pid)
+        pid = self._process.start(lock)
+        log.info("job %s runs in process %d", self._context.job.id, pid)
 
     def _attend(self) -> None:
-        while self._lives():
+        while self._process.lives():
             if self._context.is_taken:
                 raise JobTaken
             if self._context.should_leave:
@@ -154,38 +212,20 @@ class Child:
             else:
                 self._show()
                 self._context.wait(POLL_S)
-        if self._process is not None:
-            self._process.wait()
-
-    def _lives(self) -> bool:
-        if self._process is not None:
-            self._process.poll()  # so that a dead child does not stay a zombie
-        lock = self._folder.lock()
-        if lock is not None:
-            lock.close()
-        return lock is None
+        self._process.wait()
 
     def _tell_to_stop(self) -> None:
         now = time.monotonic()
         if self._told_at is None:
-            if self._signal(signal.SIGTERM):
+            if self._process.tell(signal.SIGTERM):
                 self._told_at = now
         elif now - self._told_at > GRACE_S:
-            self._signal(signal.SIGKILL)
+            self._process.tell(signal.SIGKILL)
 
-    def _signal(self, number: signal.Signals) -> bool:
-        """Signal the child's group, if it is known and still is that child."""
-        note = self._folder.read("child.json")
-        if note is None:
-            return False  # its first lines have not run yet
-        try:
-            if str(self._folder.path) not in psutil.Process(note["pid"]).cmdline():
-                return False
-            os.killpg(note["pid"], number)
-        except (psutil.Error, ProcessLookupError):
-            return False
-        return True
 
-    def _last_exit(self) -> str:
-        code = self._process.returncode if self._process is not None else None
-        return f" (signal {-code})" if code is not None and code < 0 else ""
+def without_a_word(times: int, how: str) -> str:
+    """The sentence about processes that died and left no result."""
+    return (
+        f"the process of this job ended {times} times without a word{how}; "
+        "too little memory is the usual cause"
+    )

@@ -5,6 +5,11 @@ drops the lock with the process, however it ends, and no process id can be mista
 (an exact test that costs microseconds). Only where that file cannot be seen, because the other
 worker has another home folder, does the lease in the row decide, and only for queues whose jobs
 may move.
+
+Several hosts share one home over a network file system, and the lock tells of workers on all of
+them. A worker's death is no host's death, though: its processes may live on, and its host starts
+a worker again within seconds. So what holds a host's slot is left to that host until the lease
+has run out too, and only then taken over by another, into a free slot of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ import fcntl
 import os
 import secrets
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,6 +35,7 @@ from services.jobs.store import JobRow
 from services.tenants.models import Actor
 
 LEASE = timedelta(seconds=60)
+"""Silence after which a worker of another host counts as dead, if its lock is free or not seen."""
 MAX_CRASHES = 5
 """Workers that may die in a row, without any progress between, before the job is failed."""
 
@@ -42,17 +48,32 @@ class Claims:
     Args:
         db: Where the rows live.
         locks: Folder of the workers' lock files, shared by all workers of one home.
+        host: Name of this machine, unique among those that share the database.
+        slots: Slots of this host, for queues whose slots are a host's; else the queue's own.
+        lease: How long other hosts wait for a sign of life.
         clock: Gives the present time.
 
     Attributes:
         worker: Id of this worker; a fresh one for each process.
     """
 
-    def __init__(self, db: Database, locks: Path, *, clock: Clock = utcnow) -> None:
+    def __init__(
+        self,
+        db: Database,
+        locks: Path,
+        *,
+        host: str = "",
+        slots: Mapping[str, int] | None = None,
+        lease: timedelta = LEASE,
+        clock: Clock = utcnow,
+    ) -> None:
         self._db = db
         self._locks = locks
         self._clock = clock
-        self.worker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._slots = dict(slots or {})
+        self._lease = lease
+        self.host = host or socket.gethostname()
+        self.worker = f"{self.host}-{os.getpid()}-{secrets.token_hex(4)}"
         locks.mkdir(parents=True, exist_ok=True)
         self._file = self._lock_file(self.worker).open("w")
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -69,11 +90,11 @@ class Claims:
                 return None  # an idle worker takes no write lock
         try:
             with self._db.write() as session:
-                free = set(range(QUEUES[queue].slots)) - store.taken_slots(session, queue)
-                row = store.next_queued(session, queue, kinds) if free else None
+                slot = self._free_slot(session, queue)
+                row = store.next_queued(session, queue, kinds) if slot is not None else None
                 if row is None:
                     return None
-                row.slot = min(free)
+                row.slot, row.host = slot, self._place(queue)
                 row.status, row.message = JobStatus.RUNNING, "starting"
                 row.started_at = row.started_at or self._clock()
                 self._hold(row)
@@ -84,6 +105,15 @@ class Claims:
             # Another worker took the slot between our look and our write.
             return None
 
+    def _place(self, queue: str) -> str:
+        return self.host if QUEUES[queue].by_host else ""
+
+    def _free_slot(self, session: Session, queue: str) -> int | None:
+        rule = QUEUES[queue]
+        slots = self._slots.get(queue, rule.slots) if rule.by_host else rule.slots
+        free = set(range(slots)) - store.taken_slots(session, queue, self._place(queue))
+        return min(free, default=None)
+
     def adopt(self, kinds: Collection[str]) -> list[Job]:
         """Take over the jobs of dead workers; each goes to one adopter only."""
         with self._db.read() as session:
@@ -93,7 +123,9 @@ class Claims:
                 if row.kind in kinds and row.worker and self._is_dead(row)
             ]
         adopted = [self._adopt(job_id, worker) for job_id, worker in dead]
-        for worker in {worker for _, worker in dead}:
+        with self._db.read() as session:
+            held = {row.worker for row in store.active(session)}
+        for worker in {worker for _, worker in dead} - held:
             self._lock_file(worker).unlink(missing_ok=True)
         return [job for job in adopted if job is not None]
 
@@ -113,6 +145,13 @@ class Claims:
                     "too little memory is the usual cause",
                 )
                 return None
+            if row.host != self._place(row.queue):
+                slot = self._free_slot(session, row.queue)
+                if slot is None:
+                    release(row, JobStatus.QUEUED, "its host is gone, waits for a place on another")
+                    self._record(session, row, "job.put_back", {"attempt": row.attempt})
+                    return None
+                row.slot, row.host = slot, self._place(row.queue)
             self._hold(row)
             details = {"attempt": row.attempt, "from_worker": worker}
             self._record(session, row, "job.taken_over", details)
@@ -129,7 +168,7 @@ class Claims:
             for job_id in job_ids:
                 session.execute(
                     store.held_update(job_id, self.worker).values(
-                        heartbeat_at=now, lease_until=now + LEASE
+                        heartbeat_at=now, lease_until=now + self._lease
                     )
                 )
             return store.statuses(session, self.worker, job_ids)
@@ -175,7 +214,7 @@ class Claims:
     def _hold(self, row: JobRow) -> None:
         now = self._clock()
         row.worker, row.attempt = self.worker, row.attempt + 1
-        row.heartbeat_at, row.lease_until = now, now + LEASE
+        row.heartbeat_at, row.lease_until = now, now + self._lease
 
     def _end(
         self, session: Session, row: JobRow, status: JobStatus, message: str, error: str | None
@@ -190,15 +229,15 @@ class Claims:
         assert row.worker is not None
         if row.worker == self.worker:
             return False
+        lapsed = row.lease_until is not None and row.lease_until < self._clock()
         try:
             with self._lock_file(row.worker).open("r+") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
         except BlockingIOError:
             return False
         except FileNotFoundError:
-            lapsed = row.lease_until is not None and row.lease_until < self._clock()
             return lapsed and QUEUES[row.queue].moves
+        return lapsed or row.host in {"", self.host}
 
     def _lock_file(self, worker: str) -> Path:
         return self._locks / f"{worker}.lock"

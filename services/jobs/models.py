@@ -44,18 +44,26 @@ class QueueRule:
     """How the jobs of one queue run.
 
     Attributes:
-        slots: Jobs that run at once in the whole installation, all workers together.
+        slots: Jobs that run at once in the whole installation, all workers together; with
+            `by_host`, on each host unless it says otherwise.
+        by_host: Whether the slots are those of a host: one for each of its devices.
         moves: Whether a job of a worker that fell silent may go on in another home folder, where
             nobody can see if a process of that worker still lives. Never for training: its runs
             continue only where their run folder and their lock are.
+        lives_on: Whether a job's process may live while no worker holds the job. A stop is then
+            always a worker's to carry out, never only written down.
     """
 
     slots: int
     moves: bool
+    by_host: bool = False
+    lives_on: bool = False
 
 
 QUEUES: Mapping[str, QueueRule] = {
-    "training": QueueRule(slots=1, moves=False),
+    "training": QueueRule(slots=1, moves=False, by_host=True),
+    # What waits for another machine's work: any number of workers may look after it.
+    "cluster": QueueRule(slots=32, moves=True, lives_on=True),
     "default": QueueRule(slots=2, moves=True),
 }
 
@@ -74,6 +82,8 @@ class Job:
         attempt: How many times a worker has begun it, 0 while it never ran.
         worker: Id of the worker that holds it, None where nobody does.
         heartbeat_at: Last sign of life of that worker.
+        host: Whose slot it holds, empty where the slot is the whole installation's.
+        slot: Number of that slot, None while it holds none.
         created_by: Name of the actor who asked for it.
     """
 
@@ -93,3 +103,5 @@ class Job:
     started_at: datetime | None
     ended_at: datetime | None
     created_by: str
+    host: str = ""
+    slot: int | None = None

@@ -19,6 +19,8 @@ from services.tenants.scope import scope
 
 LOST_AFTER = timedelta(minutes=10)
 """A running job whose worker gave no sign for so long is stopped by the one who asks, at once."""
+NOBODY = "nobody"
+"""Holds a job that is to be stopped and whose process lives on without a worker."""
 
 
 class Jobs:
@@ -63,7 +65,7 @@ class Jobs:
             session: The transaction that also writes what the job works on.
             kind: Names the handler, such as `training.dpo`.
             payload: JSON for the handler: ids, never prompts or secrets.
-            queue: `training` (one job at a time) or `default` (two).
+            queue: `training` (one job a device), `cluster` or `default` (two jobs).
             permission: What the actor must hold in the tenant.
 
         Raises:
@@ -127,13 +129,16 @@ class Jobs:
             status = JobStatus(row.status)
             if status.is_final:
                 raise Conflict(f"job {job_id}: expected a waiting or running job, found {status}")
-            if status is JobStatus.QUEUED or self._is_lost(row):
+            lives_on = QUEUES[row.queue].lives_on and row.attempt > 0
+            if not lives_on and (status is JobStatus.QUEUED or self._is_lost(row)):
                 release(row, JobStatus.STOPPED, "stopped before it ran on")
                 row.ended_at = self._clock()
             elif status is JobStatus.STOPPING:
                 return store.as_job(row)
             else:
                 row.status, row.message = JobStatus.STOPPING, "saving what was reached"
+                if row.worker is None:  # the next worker takes it over, and tells its process
+                    row.worker, row.lease_until = NOBODY, self._clock()
             self._record(session, actor, "job.stop_requested", row, {"kind": row.kind})
             return store.as_job(row)
 
@@ -183,4 +188,5 @@ class Jobs:
 def release(row: JobRow, status: JobStatus, message: str) -> None:
     """Give the row's slot and worker back and set its new state."""
     row.status, row.message = status, message
+    row.host = ""
     row.slot = row.worker = row.lease_until = row.heartbeat_at = None

@@ -16,7 +16,7 @@ _IS_ACTIVE = text("status IN ('running', 'stopping')")
 
 
 class JobRow(Base):
-    """One job. `slot` is set while it is active and unique within its queue."""
+    """One job. `slot` is set while it is active, and unique within its queue and host."""
 
     __tablename__ = "jobs"
 
@@ -32,6 +32,7 @@ class JobRow(Base):
     attempt: Mapped[int]
     crashes: Mapped[int]
     slot: Mapped[int | None]
+    host: Mapped[str] = mapped_column(default="", server_default="")
     worker: Mapped[str | None]
     heartbeat_at: Mapped[datetime | None]
     lease_until: Mapped[datetime | None]
@@ -46,6 +47,7 @@ class JobRow(Base):
         Index(
             "uq_jobs_active_slot",
             "queue",
+            "host",
             "slot",
             unique=True,
             sqlite_where=_IS_ACTIVE,
@@ -75,6 +77,8 @@ def as_job(row: JobRow) -> Job:
         started_at=row.started_at,
         ended_at=row.ended_at,
         created_by=row.created_by,
+        host=row.host,
+        slot=row.slot,
     )
 
 
@@ -102,9 +106,11 @@ def active(session: Session) -> list[JobRow]:
     return list(session.scalars(select(JobRow).where(JobRow.status.in_(ACTIVE))))
 
 
-def taken_slots(session: Session, queue: str) -> set[int]:
-    """Slots of a queue in which a job is active."""
-    query = select(JobRow.slot).where(JobRow.queue == queue, JobRow.status.in_(ACTIVE))
+def taken_slots(session: Session, queue: str, host: str) -> set[int]:
+    """Slots of a queue in which a job is active: of one host, or of none (`""`)."""
+    query = select(JobRow.slot).where(
+        JobRow.queue == queue, JobRow.host == host, JobRow.status.in_(ACTIVE)
+    )
     return {slot for slot in session.scalars(query) if slot is not None}
 
 

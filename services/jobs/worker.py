@@ -17,18 +17,22 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.errors import ConsoleError
-from services.jobs.claims import Claims
+from services.jobs.claims import LEASE, Claims
+from services.jobs.devices import devices
 from services.jobs.models import QUEUES, Job, JobStatus
 from services.jobs.service import Jobs
 from services.settings import Settings
 
+TRAINING = "training"
+"""The queue whose slots are a host's devices."""
 BEAT_S = 5.0
 POLL_S = 0.5
 PROGRESS_EVERY_S = 1.0
@@ -71,10 +75,14 @@ class JobContext:
         job: The job as it was when this worker took it.
         services: Everything that bootstrap assembled.
         log_file: Where the traceback goes if the handler raises; a handler may append to it.
+        device: What the job's slot stands for, `cpu` or `cuda:N`; empty if for nothing.
     """
 
-    def __init__(self, job: Job, services: Any, claims: Claims, log_file: Path) -> None:
+    def __init__(
+        self, job: Job, services: Any, claims: Claims, log_file: Path, *, device: str = ""
+    ) -> None:
         self.job = job
+        self.device = device
         self.services = services
         self.log_file = log_file
         self.message = job.message
@@ -165,6 +173,7 @@ def run_worker(
     stop_event: threading.Event,
     *,
     poll_s: float = POLL_S,
+    lease: timedelta = LEASE,
 ) -> None:
     """Run jobs until told to stop, then give them back in order.
 
@@ -173,10 +182,18 @@ def run_worker(
         handlers: What runs each kind of job; kinds without a handler are left alone.
         stop_event: Set by the caller's SIGTERM and SIGINT handlers.
         poll_s: Pause between two looks at the queue, seconds.
+        lease: Silence after which other hosts take over what this one holds.
+
+    Raises:
+        WrongConfiguration: The devices of this host are not named as they should be.
     """
     home = services.settings.home
-    claims = Claims(services.jobs.db, home / "workers")
-    loop = _Loop(services, handlers, claims, home / "logs" / "jobs")
+    here = devices(services.settings.training_devices)
+    claims = Claims(
+        services.jobs.db, home / "workers", host=services.settings.worker_host,
+        slots={TRAINING: len(here)}, lease=lease,
+    )  # fmt: skip
+    loop = _Loop(services, handlers, claims, home / "logs" / "jobs", here)
     log.info("worker %s runs %s", claims.worker, ", ".join(sorted(handlers)))
     try:
         while not stop_event.is_set():
@@ -191,8 +208,14 @@ class _Loop:
     """The jobs in hand and their threads."""
 
     def __init__(
-        self, services: Any, handlers: Mapping[str, Handler], claims: Claims, logs: Path
+        self,
+        services: Any,
+        handlers: Mapping[str, Handler],
+        claims: Claims,
+        logs: Path,
+        devices_here: Sequence[str],
     ) -> None:
+        self._devices = devices_here
         self._services = services
         self._handlers = handlers
         self._claims = claims
@@ -245,7 +268,12 @@ class _Loop:
 
     def _start(self, job: Job) -> None:
         log.info("job %s (%s) attempt %d", job.id, job.kind, job.attempt)
-        context = JobContext(job, self._services, self._claims, self._logs / f"{job.id}.log")
+        device = ""
+        if job.queue == TRAINING and job.slot is not None:
+            device = self._devices[job.slot % len(self._devices)]
+        context = JobContext(
+            job, self._services, self._claims, self._logs / f"{job.id}.log", device=device
+        )
         # A daemon: a handler that ignores the order to leave must not keep the process alive.
         thread = threading.Thread(
             target=_run, args=(self._handlers[job.kind], context, self._claims),

@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from services.errors import ConsoleError
-from services.training.folder import RunFolder
+from services.training.folder import ALREADY_RUNNING, RunFolder
 
 NICENESS = 5
 """Answers to users come before training where both share the cores."""
-ALREADY_RUNNING = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class StopAsked(BaseException):

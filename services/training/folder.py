@@ -9,6 +9,7 @@
     train.log       everything that the child prints
     checkpoint-N/   saved states; whole only if the file `whole` is in it
     adapter/        what came out
+    stop            somebody wants the child to save its state and end; obeyed after a step
     result.json     how it ended; written last, in one rename
     mlflow.json     how far MLflow was told; written by the worker
 
@@ -29,7 +30,10 @@ from typing import Any, TextIO
 from services.training.models import Point
 
 WHOLE = "whole"
+STOP = "stop"
 TAIL_BYTES = 65_536
+ALREADY_RUNNING = 75
+"""Exit status of a process that found the run's lock held; EX_TEMPFAIL of sysexits.h."""
 
 
 class RunFolder:

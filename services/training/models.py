@@ -6,16 +6,24 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Literal
 
 from services.errors import InvalidInput
 from services.jobs.models import Job
+from services.training.advanced import Advanced
 
-LOSS_TYPES = ("sigmoid", "hinge", "ipo", "apo_zero")
+LOSS_TYPES = ("sigmoid", "hinge", "ipo", "robust", "apo_zero", "kto")
 PRECISIONS = ("auto", "float32", "bfloat16")
+QUANTIZATIONS = ("none", "4bit")
+TARGETS: Mapping[str, str | tuple[str, ...]] = {
+    "all-linear": "all-linear",
+    "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "query-value": ("q_proj", "v_proj"),
+}
+"""Which layers get an adapter, by the names that Llama, Mistral, Qwen and Gemma give them."""
 ALIAS_RULE = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
 
 
@@ -41,6 +49,11 @@ class DpoSpec:
         batch_size: Pairs in one optimizer step.
         seed: Of the adapter's first weights and of the order of the pairs.
         precision: `auto` takes what is fastest where it runs.
+        label_smoothing: Share of the pairs whose label is taken to be wrong, below 0.5; only
+            `robust` has it.
+        target_modules: A key of `TARGETS`.
+        quantization: `4bit` keeps the base model in four bits (QLoRA); only on a GPU.
+        advanced: Everything else, as the YAML beside the run says it; see `Advanced`.
     """
 
     alias: str
@@ -59,6 +72,10 @@ class DpoSpec:
     batch_size: int = 4
     seed: int = 42
     precision: str = "auto"
+    label_smoothing: float = 0.0
+    target_modules: str = "all-linear"
+    quantization: str = "none"
+    advanced: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_preset(
@@ -84,7 +101,7 @@ class DpoSpec:
             InvalidInput: A field is unknown, missing, of the wrong kind or out of range. No
                 field is ever dropped in silence.
         """
-        known = {field.name for field in fields(cls)}
+        known = {one.name for one in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise InvalidInput(
                 f"unknown field {unknown[0]!r}; known fields are {', '.join(sorted(known))}"
@@ -99,10 +116,28 @@ class DpoSpec:
         return asdict(self)
 
     @property
+    def more(self) -> Advanced:
+        """The settings of the YAML, complete."""
+        return Advanced.from_json(self.advanced)
+
+    @property
     def sha256(self) -> str:
-        """Digest of the exported form."""
-        text = json.dumps(self.as_json(), sort_keys=True, ensure_ascii=False)
+        """Digest of what decides the numbers.
+
+        Fields that came later count only where they differ from what every run before did, so
+        that a run that was stopped under an older version goes on.
+        """
+        values = {**self.as_json(), "advanced": self.more.changes()}
+        for name, before in _CAME_LATER.items():
+            if values[name] == before:
+                del values[name]
+        text = json.dumps(values, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+_CAME_LATER: Mapping[str, Any] = {
+    "label_smoothing": 0.0, "target_modules": "all-linear", "quantization": "none", "advanced": {},
+}  # fmt: skip
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -141,6 +176,7 @@ _RANGES: Mapping[str, tuple[type, float, float, str]] = {
     "max_steps": (int, 1, 1_000_000, "steps"),
     "max_length": (int, 16, 32_768, "tokens"),
     "batch_size": (int, 1, 512, "pairs"),
+    "label_smoothing": (float, 0.0, 0.49, "share of wrong labels"),
     "seed": (int, 0, 2**31 - 1, "no unit"),
 }
 
@@ -156,7 +192,7 @@ def validate(spec: DpoSpec) -> DpoSpec:
         raise InvalidInput(
             f"alias: expected 1 to 48 of a-z, 0-9 and -, not beginning with -, found {spec.alias!r}"
         )
-    for name, allowed in (("loss_type", LOSS_TYPES), ("precision", PRECISIONS)):
+    for name, allowed in _CHOICES.items():
         if getattr(spec, name) not in allowed:
             raise InvalidInput(
                 f"{name}: expected one of {', '.join(allowed)}, found {getattr(spec, name)!r}"
@@ -164,7 +200,33 @@ def validate(spec: DpoSpec) -> DpoSpec:
     for name in ("dataset_id", "base_model", "preset"):
         if not isinstance(getattr(spec, name), str) or not getattr(spec, name):
             raise InvalidInput(f"{name}: expected text, found {getattr(spec, name)!r}")
-    return replace(spec, **numbers)
+    more = Advanced.from_json(spec.advanced)
+    _fitting(spec, more)
+    return replace(spec, **numbers, advanced=more.as_json())
+
+
+_CHOICES: Mapping[str, Sequence[str]] = {
+    "loss_type": LOSS_TYPES,
+    "precision": PRECISIONS,
+    "target_modules": tuple(TARGETS),
+    "quantization": QUANTIZATIONS,
+}
+
+
+def _fitting(spec: DpoSpec, more: Advanced) -> None:
+    """Refuse settings that are fine alone and not together."""
+    if spec.label_smoothing and spec.loss_type != "robust":
+        raise InvalidInput(
+            f"label_smoothing: expected 0 with the loss {spec.loss_type} (only robust knows wrong "
+            f"labels), found {spec.label_smoothing}"
+        )
+    if spec.loss_type == "kto" and spec.sft_weight:
+        raise InvalidInput(f"sft_weight: expected 0 with the loss kto, found {spec.sft_weight}")
+    if more.micro_batch_size and spec.batch_size % more.micro_batch_size:
+        raise InvalidInput(
+            f"micro_batch_size: expected a divisor of batch_size ({spec.batch_size}), "
+            f"found {more.micro_batch_size}"
+        )
 
 
 def _number(name: str, value: Any) -> Any:
@@ -190,6 +252,8 @@ class Run:
         mlflow_run_id: None until MLflow was reached.
         result: What the child process reported at its end: seconds, peak memory, final numbers.
         created_by: Name of the actor who launched it.
+        backend: Where its process lives; see `backends`.
+        parent_id: The run that its settings were taken over from, None where there is none.
     """
 
     id: str
@@ -203,6 +267,23 @@ class Run:
     result: Mapping[str, Any]
     created_at: datetime
     created_by: str
+    backend: str = "local"
+    parent_id: str | None = None
+
+
+def differences(first: Run, second: Run) -> list[tuple[str, Any, Any]]:
+    """What two runs were told differently: name, of the first, of the second; in fixed order."""
+
+    def told(run: Run) -> dict[str, Any]:
+        values = run.spec.as_json()
+        del values["advanced"], values["preset"]
+        return values | run.spec.more.as_json() | {
+            "dataset_sha256": run.dataset_sha256, "base_digest": run.base_digest,
+            "backend": run.backend,
+        }  # fmt: skip
+
+    one, other = told(first), told(second)
+    return [(name, one[name], other[name]) for name in one if one[name] != other[name]]
 
 
 @dataclass(frozen=True)

@@ -7,22 +7,29 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from services.audit.outbox import record
 from services.db import Clock, Database, new_id, utcnow
-from services.errors import InvalidInput, NotFound
+from services.errors import Conflict, InvalidInput, NotFound
 from services.inference import model_store
 from services.inference.models import BaseModel
 from services.jobs.service import Jobs
-from services.preferences.models import Dataset
+from services.preferences.models import Dataset, PairStatus
 from services.preferences.service import Preferences
 from services.tenants.models import Actor, Permission
 from services.tenants.scope import scope
 from services.training import store
+from services.training.backends import LOCAL, LocalProcess, RunBackend
+from services.training.estimate import Estimate, Shape, estimate, pace_of, tokens_of
 from services.training.folder import TAIL_BYTES, RunFolder
 from services.training.models import DpoSpec, Point, Run, validate
+from services.training.samples import lengths_in, lengths_of
 from services.training.store import RunRow
 
 KIND = "training.dpo"
+SAMPLE = 200
+"""Pairs that an estimate looks at."""
 
 Resolve = Callable[[str, Path], BaseModel]
 
@@ -36,6 +43,7 @@ class Training:
         preferences: Where datasets come from.
         runs_dir: Folder of the run folders; the worker and the pages must see the same.
         models_dir: Folder of the pulled base models.
+        backends: Where runs may live, by name; only beside the worker by default.
         resolve: Finds a base model on disk.
         clock: Gives the present time.
     """
@@ -48,6 +56,7 @@ class Training:
         *,
         runs_dir: Path,
         models_dir: Path,
+        backends: Mapping[str, RunBackend] | None = None,
         resolve: Resolve = model_store.resolve,
         clock: Clock = utcnow,
     ) -> None:
@@ -56,13 +65,26 @@ class Training:
         self._jobs = jobs
         self._preferences = preferences
         self._models_dir = models_dir
+        self._backends = {LOCAL: LocalProcess()} if backends is None else dict(backends)
         self._resolve = resolve
         self._clock = clock
 
-    def launch_dpo(self, actor: Actor, tenant_id: str, spec: DpoSpec) -> Run:
-        """Queue a DPO run; it starts when no other run trains.
+    def launch_dpo(
+        self,
+        actor: Actor,
+        tenant_id: str,
+        spec: DpoSpec,
+        *,
+        backend: str = LOCAL,
+        parent_id: str | None = None,
+    ) -> Run:
+        """Queue a run; it starts when a device is free.
 
         Everything that can be known to be wrong is refused now, and nothing is queued.
+
+        Args:
+            backend: Where it is to live: a name of `backend_names`.
+            parent_id: The tenant's run that the settings were taken over from.
 
         Raises:
             NotPermitted: The actor may not train in this tenant.
@@ -72,6 +94,12 @@ class Training:
         """
         tenant = scope(actor, tenant_id, Permission.TRAIN)
         spec = validate(spec)
+        if backend not in self._backends:
+            raise InvalidInput(
+                f"backend: expected one of {', '.join(self._backends)}, found {backend!r}"
+            )
+        if parent_id is not None and self.get(actor, parent_id).tenant_id != tenant:
+            raise NotFound(f"run {parent_id!r} was not found")
         dataset = self.dataset(actor, tenant, spec.dataset_id)
         if dataset.n_train < 1:
             raise InvalidInput(
@@ -82,8 +110,9 @@ class Training:
         run_id = new_id()
         with self.db.write() as session:
             job = self._jobs.enqueue_in_session(
-                session, actor, tenant, KIND, {"run_id": run_id}, queue="training"
-            )
+                session, actor, tenant, KIND, {"run_id": run_id},
+                queue="cluster" if self._backends[backend].stays else "training",
+            )  # fmt: skip
             session.add(
                 RunRow(
                     id=run_id,
@@ -98,9 +127,12 @@ class Training:
                     result={},
                     created_at=self._clock(),
                     created_by=actor.name,
+                    backend=backend,
+                    parent_id=parent_id,
                 )
             )
             details = {
+                "backend": backend,
                 "alias": spec.alias,
                 "spec_sha256": spec.sha256,
                 "dataset_sha256": dataset.sha256,
@@ -123,6 +155,12 @@ class Training:
         with self.db.read() as session:
             return store.of_tenant(session, tenant, limit)
 
+    def standing(self, actor: Actor, tenant_id: str) -> tuple[bool, bool]:
+        """Whether the tenant has any run, and whether one of them waits or trains."""
+        tenant = scope(actor, tenant_id, Permission.READ_MODELS)
+        with self.db.read() as session:
+            return store.standing(session, tenant)
+
     def get(self, actor: Actor, run_id: str) -> Run:
         """One run.
 
@@ -141,7 +179,15 @@ class Training:
 
     def log_tail(self, actor: Actor, run_id: str, max_bytes: int = TAIL_BYTES) -> str:
         """The end of what the run printed; may quote data, so show it as text only."""
-        return self.folder(self.get(actor, run_id)).log_tail(max_bytes)
+        run = self.get(actor, run_id)
+        return self.folder(run).log_tail(max_bytes) or self._remote_log(run, max_bytes)
+
+    def _remote_log(self, run: Run, max_bytes: int) -> str:
+        """What only the backend has: the log of a process that writes none into the folder."""
+        found = self._backends.get(run.backend)
+        if found is None or not found.stays:
+            return ""
+        return found.logs(self.folder(run).path, max_bytes)
 
     def stop(self, actor: Actor, run_id: str) -> Run:
         """Ask the run to save a checkpoint and end; within seconds while it trains.
@@ -160,6 +206,60 @@ class Training:
         """
         self._jobs.resume(actor, self.get(actor, run_id).job.id)
         return self.get(actor, run_id)
+
+    def estimate(self, actor: Actor, tenant_id: str, spec: DpoSpec, *, frozen: bool) -> Estimate:
+        """Roughly how long a run would take, and what memory, from a sample of its pairs.
+
+        Args:
+            frozen: Whether `spec.dataset_id` names a dataset; else the approved pairs are meant.
+
+        Raises:
+            InvalidInput: A number is out of range.
+            MissingModel: The base model is not on disk.
+            NotFound: The tenant has no such dataset.
+        """
+        tenant = scope(actor, tenant_id, Permission.READ_MODELS)
+        spec = validate(spec)
+        base = self.base(spec)
+        if frozen:
+            dataset = self.dataset(actor, tenant, spec.dataset_id)
+            n_pairs, sample = dataset.n_train, lengths_in(dataset.folder, SAMPLE)
+        else:
+            page = self._preferences.pairs(actor, tenant, status=PairStatus.APPROVED, limit=SAMPLE)
+            n_pairs, sample = page.total, [lengths_of(pair) for pair in page.pairs]
+        with self.db.read() as session:
+            results = store.results_on(session, tenant, base.digest, limit=5)
+        return estimate(
+            spec,
+            Shape.of(base.path, base.parameters),
+            [tokens_of(*chars, spec.max_length) for chars in sample],
+            n_pairs,
+            pace=pace_of(results),
+            cores=psutil.cpu_count(logical=False) or 1,
+        )
+
+    def bases(self) -> builtins.list[str]:
+        """Names of the base models that runs may begin from."""
+        return [base.name for base in model_store.list_models(self._models_dir)]
+
+    @property
+    def backend_names(self) -> builtins.list[str]:
+        """Where runs may live here, the worker's own host first."""
+        return sorted(self._backends, key=lambda name: (name != LOCAL, name))
+
+    def backend(self, run: Run) -> RunBackend:
+        """Where a run's process lives.
+
+        Raises:
+            Conflict: The run was launched on a backend that this installation no longer has.
+        """
+        found = self._backends.get(run.backend)
+        if found is None:
+            raise Conflict(
+                f"run {run.id}: expected the backend {run.backend} to be set up, found "
+                f"{', '.join(self._backends)}"
+            )
+        return found
 
     def folder(self, run: Run) -> RunFolder:
         """The folder of a run; it may not exist yet."""

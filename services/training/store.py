@@ -10,6 +10,7 @@ from sqlalchemy import ForeignKey, Index, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from services.db import Base
+from services.jobs.models import JobStatus
 from services.jobs.store import JobRow, as_job
 from services.training.models import DpoSpec, Run
 
@@ -33,6 +34,8 @@ class RunRow(Base):
     result: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
     created_by: Mapped[str]
+    backend: Mapped[str] = mapped_column(default="local", server_default="local")
+    parent_id: Mapped[str | None]
 
     __table_args__ = (Index(None, "tenant_id", "created_at"),)
 
@@ -57,6 +60,36 @@ def of_tenant(session: Session, tenant_id: str, limit: int) -> list[Run]:
     return [_as_run(run, job) for run, job in session.execute(query)]
 
 
+def standing(session: Session, tenant_id: str) -> tuple[bool, bool]:
+    """Whether a tenant has runs, and whether one of them waits or trains."""
+    own = select(RunRow.id).where(RunRow.tenant_id == tenant_id)
+    moving = own.join(JobRow, JobRow.id == RunRow.job_id).where(
+        JobRow.status.in_([status for status in JobStatus if not status.is_final])
+    )
+    return (
+        session.scalar(own.limit(1)) is not None,
+        session.scalar(moving.limit(1)) is not None,
+    )
+
+
+def results_on(
+    session: Session, tenant_id: str, base_digest: str, limit: int
+) -> list[dict[str, Any]]:
+    """What the newest succeeded runs on a base model reported at their end."""
+    query = (
+        select(RunRow.result)
+        .where(
+            RunRow.tenant_id == tenant_id,
+            RunRow.base_digest == base_digest,
+            RunRow.adapter.is_not(None),
+        )
+        .order_by(RunRow.created_at.desc())
+        .limit(limit)
+    )
+    found: list[dict[str, Any]] = list(session.scalars(query))
+    return found
+
+
 def run_dir(runs_dir: Path, run_id: str) -> Path:
     """The folder of a run."""
     return runs_dir / run_id
@@ -75,4 +108,6 @@ def _as_run(row: RunRow, job: JobRow) -> Run:
         result=dict(row.result),
         created_at=row.created_at,
         created_by=row.created_by,
+        backend=row.backend,
+        parent_id=row.parent_id,
     )

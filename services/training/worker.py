@@ -1,6 +1,6 @@
 """Runs DPO jobs: a child process trains, this side shows its progress and takes in its result.
 
-How the child is started once and found again is `services.jobs.children`'s; what it does is
+How the process is started once and found again is `backends`' and `attendance`'s; what it does is
 `services.training.dpo`'s.
 """
 
@@ -11,15 +11,15 @@ import shutil
 from typing import Any
 
 from services.errors import DigestMismatch
-from services.jobs.children import Child, ChildFailed
+from services.jobs.children import ChildFailed
 from services.jobs.claims import WORKER
 from services.jobs.worker import JobContext, JobPutBack, JobStopped, JobTaken
-from services.training.folder import RunFolder, file_sha256
+from services.training.attendance import Attendance
+from services.training.backends import BackendState, BackendStatus
+from services.training.folder import STOP, RunFolder, file_sha256
 from services.training.models import Run
 from services.training.service import Training
 from services.training.tracking import Tracker
-
-CHILD = "services.training.dpo"
 
 
 def dpo_handler(context: JobContext) -> None:
@@ -56,10 +56,13 @@ class _Supervisor:
         tracker = Tracker(
             settings.mlflow_tracking_uri, settings.home / "mlartifacts", self._run, self._folder
         )
-        child = Child(self._context, self._folder, CHILD, prepare=self._prepare, show=self._show)
+        attendance = Attendance(
+            self._context, self._training.backend(self._run), self._folder.path,
+            order=self._order, show=self._show,
+        )  # fmt: skip
         outcome: str | None = "failed"
         try:
-            result = child.result()
+            result = attendance.result()
             outcome = str(result["outcome"])
             if outcome == "stopped" and self._context.shutting_down:
                 outcome = None  # it goes on with another worker
@@ -72,9 +75,6 @@ class _Supervisor:
         finally:
             tracker.end(outcome)
         self._take_in(result, tracker)
-
-    def _prepare(self) -> None:
-        self._folder.write("spec.json", self._order())
 
     def _order(self) -> dict[str, Any]:
         """What the child is told; that it is what the run was launched with is proven first."""
@@ -99,9 +99,13 @@ class _Supervisor:
             "dataset_folder": str(dataset.folder),
             "dataset_sha256": dataset.sha256,
             "threads": self._context.services.settings.torch_threads,
+            "device": self._context.device,
         }
 
-    def _show(self) -> None:
+    def _show(self, status: BackendStatus) -> None:
+        if status.state is BackendState.WAITING:
+            self._context.progress(0.0, status.message or "waiting for a place to run")
+            return
         point = self._folder.last_point()
         stage = (self._folder.read("stage.json") or {}).get("stage", "starting")
         if stage == "training" and point is not None:
@@ -130,7 +134,7 @@ class _Supervisor:
                 shutil.rmtree(checkpoint, ignore_errors=True)
             return
         self._record(result, tracker)
-        self._folder.remove("result.json")
+        self._folder.remove("result.json", STOP)
         if result["outcome"] == "failed":
             raise ChildFailed(str(result["error"]))
         if self._context.shutting_down and not self._context.stop_requested:

@@ -91,7 +91,7 @@ def test_the_database_refuses_a_second_job_in_a_slot(
     with pytest.raises(IntegrityError), database.write() as session:
         row = session.get(JobRow, waiting)
         assert row is not None
-        row.status, row.slot = JobStatus.RUNNING, 0
+        row.status, row.slot, row.host = JobStatus.RUNNING, 0, claims.host
     assert jobs.get(ENGINEER, taken).status is JobStatus.RUNNING
 
 
@@ -138,6 +138,44 @@ def test_a_worker_with_another_home_is_believed_dead_only_after_its_lease_and_ne
     )
     assert [job.id for job in late.adopt(KINDS)] == [moving.id]
     for worker in (far, near, late):
+        worker.close()
+
+
+def test_each_host_trains_on_its_own_devices(
+    jobs: Jobs, database: Database, tmp_path: Path
+) -> None:
+    queued = [jobs.enqueue(ENGINEER, "acme", "count", {}, queue="training").id for _ in range(4)]
+    locks = tmp_path / "workers"
+    one = Claims(database, locks, host="one")
+    two = Claims(database, locks, host="two", slots={"training": 2})
+    found = [worker.claim("training", KINDS) for worker in (one, one, two, two, two)]
+    assert [job and (job.id, job.host, job.slot) for job in found] == [
+        (queued[0], "one", 0), None, (queued[1], "two", 0), (queued[2], "two", 1), None,
+    ]  # fmt: skip
+    assert jobs.get(ENGINEER, queued[3]).status is JobStatus.QUEUED
+    one.close()
+    two.close()
+
+
+def test_a_dead_hosts_run_moves_into_a_free_slot_of_another_host_only_after_the_lease(
+    jobs: Jobs, database: Database, tmp_path: Path
+) -> None:
+    first, second = (
+        jobs.enqueue(ENGINEER, "acme", "count", {}, queue="training").id for _ in range(2)
+    )
+    locks = tmp_path / "workers"
+    dead = Claims(database, locks, host="dead", slots={"training": 2})
+    assert dead.claim("training", KINDS)
+    assert dead.claim("training", KINDS)
+    dead._file.close()  # what the kernel does when a process is killed
+    soon = Claims(database, locks, host="other")
+    assert soon.adopt(KINDS) == [], "its own host comes first: a process may live on there"
+    late = Claims(database, locks, host="other", clock=lambda: utcnow() + 2 * LEASE)
+    (moved,) = late.adopt(KINDS)
+    assert (moved.id, moved.host, moved.slot) == (first, "other", 0)
+    waiting = jobs.get(ENGINEER, second)
+    assert (waiting.status, waiting.host) == (JobStatus.QUEUED, ""), "no slot is free for it there"
+    for worker in (soon, late):
         worker.close()
 
 

@@ -1,4 +1,9 @@
-"""Real workers and real training processes, killed in mid-training. MLflow is away all along."""
+"""Real workers and real training processes, killed in mid-training. MLflow is away all along.
+
+Five points: who launched and watches (the console), the worker, the training process, the
+connections to the database, the whole host of the worker. However often a run was interrupted,
+its losses are those of the same run without an interruption, to 5 digits.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from services.audit.outbox import OutboxRow
 from services.db import Database
@@ -26,8 +31,21 @@ from tests.services.training.world import CLI, TENANT, World, build_world
 pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[3]
-STEPS = 400
+STEPS = 240
 PATIENCE_S = 240.0
+WATCH = """
+import sys, time
+from pathlib import Path
+from services.db import Database
+from tests.services.training.world import CLI, build_world
+training = build_world(Database(sys.argv[1]), Path(sys.argv[2]), real_base=True).training
+while not training.metrics(CLI, sys.argv[3]):
+    time.sleep(0.1)
+print("a step was seen", flush=True)
+while True:
+    training.get(CLI, sys.argv[3]), training.log_tail(CLI, sys.argv[3])
+"""
+"""What the page does, in a process of its own."""
 
 
 @dataclass
@@ -53,14 +71,16 @@ class Stage:
         point = self.folder.last_point()
         return point.step if point else 0
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
+    def start_worker(self, host: str = "") -> subprocess.Popen[bytes]:
         url = self.database.url.render_as_string(hide_password=False)
         module = "tests.services.training.worker_process"
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.workers.append(
             subprocess.Popen(
-                [sys.executable, "-m", module, url, str(self.home)], cwd=ROOT, env=environment
-            )
+                [sys.executable, "-m", module, url, str(self.home), *([host] if host else [])],
+                cwd=ROOT,
+                env=environment,
+            )  # fmt: skip
         )
         return self.workers[-1]
 
@@ -82,8 +102,14 @@ class Stage:
 
     def in_training(self, beyond: int = 3) -> int:
         """Wait until steps beyond a number are done; the child's process id."""
-        self.until(lambda: self.steps > beyond and bool(self.children()))
-        return self.children()[0]
+        found: list[int] = []
+
+        def trains() -> bool:
+            found[:] = self.children()
+            return self.steps > beyond and bool(found)
+
+        self.until(trains)
+        return found[0]
 
     def check_success(self) -> None:
         """The run succeeded: every step once in the curve, one adapter, registered once."""
@@ -95,10 +121,27 @@ class Stage:
         assert [adapter.name for adapter in adapters] == [run.adapter]
         assert adapters[0].run_id == run.id
         assert run.result["mlflow"].startswith("MLflow: expected a server at 127.0.0.1:9")
-        with self.database.read() as session:
-            actions = list(session.scalars(select(OutboxRow.action)))
+        actions = self.actions()
         assert actions.count("adapter.registered") == 1
         assert actions.count("job.succeeded") == 1
+
+    def actions(self) -> list[str]:
+        """What the audit was told, in no order."""
+        with self.database.read() as session:
+            return list(session.scalars(select(OutboxRow.action)))
+
+    def check_losses(self) -> None:
+        """The curve is that of the same order, trained again without an interruption."""
+        whole = RunFolder(self.home / "uninterrupted")
+        whole.path.mkdir()
+        told = self.folder.read("spec.json")
+        assert told is not None
+        whole.write("spec.json", told)
+        command = [sys.executable, "-m", "services.training.dpo", str(whole.path)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        found = [point.loss for point in self.folder.points()]
+        assert found == pytest.approx([point.loss for point in whole.points()], abs=1e-5)
 
 
 @pytest.fixture
@@ -145,6 +188,84 @@ def test_worker_and_child_killed_the_next_worker_resumes_from_the_last_whole_che
     stage.start_worker()
     assert stage.in_training(beyond=int(checkpoint.name.rpartition("-")[2])) != child
     stage.check_success()
+    stage.check_losses()
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_the_training_process_is_killed_twice_and_the_same_worker_starts_it_again(
+    stage: Stage,
+) -> None:
+    stage.start_worker()
+    for _ in range(2):
+        child = stage.in_training(beyond=stage.steps + 3)
+        os.kill(child, signal.SIGKILL)
+        stage.until(lambda gone=child: gone not in stage.children())  # type: ignore[misc]
+    stage.check_success()
+    stage.check_losses()
+    assert stage.run.job.attempt == 1, "the worker kept it all along"
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_whoever_launched_and_watches_a_run_may_be_killed(stage: Stage) -> None:
+    url = stage.database.url.render_as_string(hide_password=False)
+    watcher = subprocess.Popen(
+        [sys.executable, "-c", WATCH, url, str(stage.home), stage.run_id], cwd=ROOT,
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    stage.start_worker()
+    assert watcher.stdout is not None
+    assert watcher.stdout.readline() == b"a step was seen\n"
+    watcher.kill()
+    watcher.communicate()
+    stage.check_success()
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_connections_to_the_database_are_cut_again_and_again(stage: Stage) -> None:
+    stage.start_worker()
+    stage.in_training(beyond=0)
+    cuts = 0
+    while cuts < 5 and not stage.run.job.status.is_final:
+        with stage.database.engine.connect() as connection:
+            cut = connection.execute(
+                text(
+                    "select count(pg_terminate_backend(pid)) from pg_stat_activity "
+                    "where datname = current_database() and pid <> pg_backend_pid()"
+                )
+            ).scalar_one()
+        cuts += cut > 0
+        stage.database.engine.dispose()
+        reached = stage.steps
+        stage.until(
+            lambda reached=reached: stage.steps > reached or stage.run.job.status.is_final  # type: ignore[misc]
+        )
+    assert cuts > 0
+    stage.check_success()
+    assert stage.run.job.attempt == 1, "the worker kept it all along"
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_whole_host_dies_and_another_host_goes_on_from_the_last_checkpoint(stage: Stage) -> None:
+    victim = stage.start_worker("one")
+    child = stage.in_training(beyond=STEPS // 8 + 5)
+    os.kill(child, signal.SIGSTOP)  # so that it has not ended when the other host is at work
+    second = stage.world.training.launch_dpo(CLI, TENANT, stage.run.spec)
+    stage.start_worker("two")
+    stage.until(lambda: stage.world.training.get(CLI, second.id).job.host == "two")
+    assert stage.run.job.host == "one", "each host trains one run"
+    victim.kill()
+    os.kill(child, signal.SIGKILL)
+    victim.wait()
+    checkpoint = stage.folder.last_checkpoint()
+    assert checkpoint is not None
+    stage.until(lambda: stage.run.job.status.is_final)
+    stage.until(lambda: stage.world.training.get(CLI, second.id).job.status.is_final)
+    run, other = stage.run, stage.world.training.get(CLI, second.id)
+    assert (run.job.status, other.job.status) == (JobStatus.SUCCEEDED, JobStatus.SUCCEEDED)
+    assert "job.put_back" in stage.actions() or run.job.attempt == 2
+    mine = [point.loss for point in stage.folder.points()]
+    theirs = [point.loss for point in stage.world.training.folder(other).points()]
+    assert mine == pytest.approx(theirs, abs=1e-5)
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

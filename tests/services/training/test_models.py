@@ -38,7 +38,7 @@ def test_every_preset_is_valid_and_survives_export(preset: str) -> None:
         ({"seed": 2**31}, "seed: expected a whole number from 0 to 2147483647 (no unit), found 2147483648"),
         ({"sft_weight": -0.1}, "sft_weight: expected a number from 0.0 to 10.0 (no unit), found -0.1"),
         ({"lora_alpha": None}, "lora_alpha: expected a whole number from 1 to 1024 (no unit), found None"),
-        ({"loss_type": "kto"}, "loss_type: expected one of sigmoid, hinge, ipo, apo_zero, found 'kto'"),
+        ({"loss_type": "orpo"}, "loss_type: expected one of sigmoid, hinge, ipo, robust, apo_zero, kto, found 'orpo'"),
         ({"precision": "fp8"}, "precision: expected one of auto, float32, bfloat16, found 'fp8'"),
         ({"alias": "Legal AI"}, "alias: expected 1 to 48 of a-z, 0-9 and -, not beginning with -, found 'Legal AI'"),
         ({"alias": "../x"}, "alias: expected 1 to 48 of a-z, 0-9 and -, not beginning with -, found '../x'"),

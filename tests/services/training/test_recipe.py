@@ -182,7 +182,7 @@ def test_long_pairs_are_left_out_and_counted_and_a_run_without_any_is_refused(
 
 
 def test_batches_hold_pairs_of_like_length_in_an_order_that_the_seed_alone_decides() -> None:
-    from services.training.recipe import arranged
+    from services.training.rows import arranged
 
     class Words:
         def apply_chat_template(self, turns: list[dict[str, str]], **_: Any) -> list[str]:
@@ -203,3 +203,45 @@ def test_batches_hold_pairs_of_like_length_in_an_order_that_the_seed_alone_decid
     for start in (0, 4):
         assert max(lengths[start : start + 4]) - min(lengths[start : start + 4]) == 3
     assert arranged(Words(), rows, spec)[0] == order
+
+
+@pytest.mark.parametrize("unpaired", [False, True], ids=["pairs", "single answers"])
+def test_kto_learns_from_pairs_and_from_answers_that_have_no_other(
+    bench: Bench, unpaired: bool
+) -> None:
+    if unpaired:
+        rows = [
+            {"prompt": row["prompt"], "completion": row["chosen"], "label": bool(i % 3)}
+            for i, row in enumerate(ROWS)
+        ]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (bench.home / "kto-train.jsonl").write_text(text)
+    folder = bench.order("kto", loss_type="kto", max_steps=4, batch_size=4)
+    result = bench.train(folder)
+    assert (result["outcome"], result["pairs"]) == ("succeeded", 11 if unpaired else 22)
+    assert not result["packed"]
+    assert all(0 < point.loss < 2 for point in folder.points())
+    assert any(point.grad_norm > 0 for point in folder.points())
+    assert (folder.adapter / "adapter_model.safetensors").is_file()
+
+
+def test_a_stop_that_was_written_into_the_folder_is_obeyed_like_a_signal(bench: Bench) -> None:
+    folder = bench.order("run")
+    (folder.path / "stop").touch()
+    assert bench.train(folder)["outcome"] == "stopped"
+    assert len(folder.points()) == 1
+    (folder.path / "stop").unlink()
+    assert bench.train(folder)["outcome"] == "succeeded"
+    assert [point.step for point in folder.points()] == list(range(1, 9))
+
+
+def test_the_settings_of_the_yaml_reach_the_trainer(bench: Bench) -> None:
+    usual, changed = bench.order("usual"), bench.order("changed", advanced={
+        "lr_scheduler": "constant_with_warmup", "warmup_ratio": 0.5, "precompute_reference": "off",
+        "micro_batch_size": 1, "checkpoints": 2,
+    })  # fmt: skip
+    bench.train(usual)
+    result = bench.train(changed)
+    assert not result["precomputed_reference"]
+    assert [point.learning_rate for point in changed.points()][-2:] == [1e-3, 1e-3]
+    assert losses(usual)[0] == losses(changed)[0] == 0.69315

@@ -9,7 +9,7 @@ from services.audit.outbox import OutboxRow
 from services.db import Database
 from services.errors import Conflict, InvalidInput, MissingModel, NotFound, NotPermitted
 from services.jobs.models import JobStatus
-from services.training.models import DpoSpec
+from services.training.models import DpoSpec, differences
 from tests.services.jobs.actors import ANNOTATOR, ENGINEER, MANAGER, STRANGER
 from tests.services.training.world import World, build_world
 
@@ -90,3 +90,35 @@ def test_a_waiting_run_stops_at_once_and_can_be_resumed(world: World) -> None:
     assert world.training.resume(ENGINEER, run.id).job.status is JobStatus.QUEUED
     assert world.training.metrics(ENGINEER, run.id) == []
     assert world.training.log_tail(ENGINEER, run.id) == ""
+
+
+def test_an_estimate_looks_at_nothing_of_another_tenant(world: World) -> None:
+    training, spec = world.training, world.spec()
+    told = training.estimate(MANAGER, "acme", spec, frozen=True)
+    assert (told.steps, told.measured_runs) == (6, 0)
+    assert told.tokens > 0
+    for frozen in (True, False):
+        with pytest.raises(NotPermitted):
+            training.estimate(STRANGER, "acme", spec, frozen=frozen)
+    with pytest.raises(NotFound):
+        training.estimate(STRANGER, "globex", spec, frozen=True)
+    with pytest.raises(NotPermitted):
+        training.standing(STRANGER, "acme")
+
+
+def test_a_clone_names_a_run_of_its_own_tenant_only(world: World) -> None:
+    training, spec = world.training, world.spec()
+    first = training.launch_dpo(ENGINEER, "acme", spec)
+    assert training.standing(ENGINEER, "acme") == (True, True)
+    second = training.launch_dpo(
+        ENGINEER, "acme", DpoSpec.from_json({**spec.as_json(), "beta": 0.5}), parent_id=first.id
+    )
+    assert second.parent_id == first.id
+    assert differences(first, second) == [("beta", 0.1, 0.5)]
+    with pytest.raises(NotFound, match="run 'no-such-run' was not found"):
+        training.launch_dpo(ENGINEER, "acme", spec, parent_id="no-such-run")
+    with pytest.raises(InvalidInput, match="backend: expected one of local, found 'moon'"):
+        training.launch_dpo(ENGINEER, "acme", spec, backend="moon")
+    for run in (first, second):
+        training.stop(ENGINEER, run.id)
+    assert training.standing(ENGINEER, "acme") == (True, False)

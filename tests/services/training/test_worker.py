@@ -17,8 +17,8 @@ from services.errors import InvalidInput
 from services.jobs.claims import Claims
 from services.jobs.models import JobStatus
 from services.jobs.worker import run_worker
-from services.training.dpo import ALREADY_RUNNING, explain
-from services.training.folder import RunFolder
+from services.training.dpo import explain
+from services.training.folder import ALREADY_RUNNING, RunFolder
 from services.training.models import Run
 from services.training.store import RunRow
 from services.training.worker import dpo_handler

@@ -68,16 +68,23 @@ class World:
 
 
 def build_world(
-    database: Database, home: Path, *, real_base: bool = False, mlflow: str = NOBODY
+    database: Database,
+    home: Path,
+    *,
+    real_base: bool = False,
+    mlflow: str = NOBODY,
+    host: str = "",
 ) -> World:
     """The services over one database and one home.
 
     Args:
         real_base: Take base models from disk, not only their names.
         mlflow: MLflow's store or server; none by default.
+        host: Name of the worker's machine.
     """
     variables = {
         "PARAM_HOME": str(home), "PARAM_TORCH_THREADS": "1", "MLFLOW_TRACKING_URI": mlflow,
+        "PARAM_WORKER_HOST": host, "PARAM_TRAINING_DEVICES": "cpu",
     }  # fmt: skip
     found = configuration.load(variables, directory=home)
     jobs = Jobs(database)

@@ -1,0 +1,44 @@
+"""What a host can train on: one slot of the queue `training` for each device."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from services.errors import WrongConfiguration
+
+AUTO = "auto"
+_NAME = re.compile(r"cpu|cuda:\d{1,3}")
+_GPU_FILE = re.compile(r"nvidia(\d+)")
+
+
+def devices(asked: str, *, dev: Path = Path("/dev")) -> tuple[str, ...]:
+    """The devices of this host, a name for each slot.
+
+    Args:
+        asked: Names parted by commas, `cpu` or `cuda:N` (twice `cpu` trains two runs at once);
+            `auto` for every NVIDIA GPU that the system shows, or one `cpu` where there is none.
+        dev: Where the system shows devices.
+
+    Raises:
+        WrongConfiguration: A name is neither, or a GPU is named twice.
+    """
+    if asked == AUTO:
+        found = sorted(
+            int(match[1])
+            for path in dev.glob("nvidia*")
+            if (match := _GPU_FILE.fullmatch(path.name))
+        )
+        return tuple(f"cuda:{number}" for number in found) or ("cpu",)
+    names = tuple(name.strip() for name in asked.split(","))
+    wrong = next((name for name in names if not _NAME.fullmatch(name)), None)
+    if wrong is not None:
+        raise WrongConfiguration(
+            f"PARAM_TRAINING_DEVICES: expected auto, or cpu and cuda:N parted by commas, found {wrong!r}"
+        )
+    twice = next((name for name in names if name != "cpu" and names.count(name) > 1), None)
+    if twice is not None:
+        raise WrongConfiguration(
+            f"PARAM_TRAINING_DEVICES: expected each GPU once, found {twice} twice"
+        )
+    return names

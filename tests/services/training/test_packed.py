@@ -1,0 +1,126 @@
+"""Packed pairs compute what TRL computes: every loss, its gradient, and the reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.inference.models import BaseModel
+from services.training.folder import RunFolder
+from services.training.models import DpoSpec
+from tests.services.training.test_recipe import ROWS
+
+pytestmark = [
+    pytest.mark.model,
+    # peft 0.21 asks transformers 5.23 by a name that the next major version drops.
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+]
+
+
+def losses(base: BaseModel, folder: Path, rows: list[Any], **changes: Any) -> list[list[float]]:
+    """Loss and length of the gradient of each step: the second is decided by the first's."""
+    import transformers
+
+    from services.training.trainers import build_trainer, load_base
+
+    spec = DpoSpec.from_json(
+        {
+            "alias": "sums", "dataset_id": "d1", "base_model": "tiny", "max_steps": 4,
+            "batch_size": 3, "lora_r": 4, "learning_rate": 1e-2, "precision": "float32", **changes,
+        }
+    )  # fmt: skip
+    trainer = build_trainer(
+        RunFolder(folder), spec, rows,
+        tokenizer=transformers.AutoTokenizer.from_pretrained(base.path),
+        model=load_base(str(base.path), "float32"), precision="float32",
+    )  # fmt: skip
+    trainer.args.save_strategy = transformers.trainer_utils.SaveStrategy.NO
+    assert (type(trainer).__name__ == "PackedDpoTrainer") is (changes.get("advanced") is None)
+    trainer.train()
+    names = ("loss", "grad_norm", "rewards/margins", "rewards/accuracies", "num_tokens")
+    return [
+        [float(line[name]) for name in names]
+        for line in trainer.state.log_history
+        if "loss" in line
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss_type": "sigmoid", "sft_weight": 0.5},
+        {"loss_type": "ipo", "max_steps": 8},
+        {"loss_type": "robust", "label_smoothing": 0.2},
+        {"loss_type": "apo_zero"},
+        {"loss_type": "hinge"},
+    ],
+    ids=lambda changes: changes["loss_type"],
+)
+def test_a_packed_run_learns_what_trls_own_way_learns(
+    tiny_model: BaseModel, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    pairs = [{name: row[name] for name in ("prompt", "chosen", "rejected")} for row in ROWS]
+    packed = losses(tiny_model, tmp_path, pairs, **changes)
+    plain = losses(tiny_model, tmp_path, pairs, **changes, advanced={"packed": "off"})
+    for ours, theirs in zip(packed, plain, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-4)
+
+
+def test_a_model_that_looks_past_its_mask_is_not_packed(tiny_model: BaseModel) -> None:
+    import transformers
+
+    from services.training.packed import agrees_with_trl
+    from services.training.trainers import load_base
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model.path)
+    model = load_base(str(tiny_model.path), "float32")
+    assert agrees_with_trl(model, tokenizer, ROWS)
+    plain = model.base_model.forward
+
+    def forgetful(attention_mask: Any = None, **given: Any) -> Any:
+        return plain(**given)
+
+    model.base_model.forward = forgetful
+    assert not agrees_with_trl(model, tokenizer, ROWS)
+
+
+def test_smaller_batches_in_memory_change_nothing(tiny_model: BaseModel, tmp_path: Path) -> None:
+    pairs = [{name: row[name] for name in ("prompt", "chosen", "rejected")} for row in ROWS[:8]]
+    from services.training.trainers import arguments
+
+    spec = DpoSpec.from_json(
+        {
+            "alias": "sums", "dataset_id": "d1", "base_model": "tiny", "batch_size": 4,
+            "advanced": {"micro_batch_size": 2},
+        }
+    )  # fmt: skip
+    told = arguments(
+        RunFolder(tmp_path), spec, len(pairs), on_gpu=False, precision="float32", large=False
+    )
+    assert (told["per_device_train_batch_size"], told["gradient_accumulation_steps"]) == (2, 2)
+
+
+def test_a_gpu_run_is_bf16_and_large_models_save_memory(tmp_path: Path) -> None:
+    import torch
+
+    from services.training.trainers import arguments, four_bits
+
+    spec = DpoSpec.from_json({"alias": "a", "dataset_id": "d", "base_model": "b"})
+    told = arguments(RunFolder(tmp_path), spec, 8, on_gpu=True, precision="bfloat16", large=True)
+    assert (told["bf16"], told["use_cpu"], told["activation_checkpointing"]) == (True, False, True)
+    quantized = four_bits(torch.bfloat16)
+    assert (quantized.bnb_4bit_quant_type, quantized.bnb_4bit_use_double_quant) == ("nf4", True)
+
+
+def test_four_bits_are_refused_where_there_is_no_gpu(tiny_model: BaseModel) -> None:
+    import torch
+
+    from services.errors import InvalidInput
+    from services.training.trainers import load_base
+
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    with pytest.raises(InvalidInput, match="quantization: expected none without a GPU, found"):
+        load_base(str(tiny_model.path), "float32", "4bit")
