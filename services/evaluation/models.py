@@ -2,44 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
+from services.evaluation.findings import (
+    JudgeFinding,
+    OverlapFinding,
+    SpeedFinding,
+    TaskFinding,
+    TextFinding,
+    judged_of,
+    overlap_of,
+    speed_of,
+    tasks_of,
+    texts_of,
+)
+from services.evaluation.findings import Range as Range
+from services.evaluation.findings import Verdict as Verdict
+from services.evaluation.policy import DEFAULT_POLICY, GatePolicy
+from services.evaluation.policy import Gate as Gate
 from services.jobs.models import Job
 
 Messages = tuple[Mapping[str, str], ...]
 """A prompt: turns of `role` and `content`, the last one the user's."""
 
 
-class Verdict(StrEnum):
-    """What the held-out pairs say about an adapter."""
-
-    BETTER = "better"
-    WORSE = "worse"
-    NON_INFERIOR = "non-inferior"
-    INCONCLUSIVE = "inconclusive"
-
-
 @dataclass(frozen=True)
-class Range:
-    """A mean over pairs with its 95 % interval.
+class Checks:
+    """What an evaluation measures beside the held-out pairs and the answers.
 
     Attributes:
-        mean: In the unit that the summary names.
-        low: Lower bound; None where the sample is too small for an interval.
-        high: Upper bound, likewise.
-        p_value: Of the two-sided sign test, which asks less of the data than the interval.
-        method: `t`, `bootstrap` or `none`.
+        texts: Whether both models read the neutral texts.
+        tasks: Whether both do the local lm-eval tasks.
+        judge: Whether the AI judge compares their answers, which costs money.
     """
 
-    mean: float
-    low: float | None
-    high: float | None
-    p_value: float
-    method: str
+    texts: bool = True
+    tasks: bool = True
+    judge: bool = False
+
+
+USUAL = Checks()
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,13 @@ class Summary:
         base_degenerate: Answers of the base that repeat themselves; likewise the adapter's.
         base_repetition: Mean share of repeated word pairs in an answer, 0 to 1; likewise.
         seconds: Duration of the scoring process.
+        texts: Neutral text; None where it was not measured. Likewise the following.
+        overlap: Answers against their references.
+        judged: What the AI judge prefers.
+        tasks: lm-eval's tasks; empty where none was measured.
+        task_loss_low: Lower bound of the 95 % interval of adapter minus base accuracy over the
+            documents of all tasks together.
+        speed: Speed, length and cost of the answers.
     """
 
     verdict: Verdict
@@ -111,6 +123,12 @@ class Summary:
     base_repetition: float
     adapter_repetition: float
     seconds: float
+    texts: TextFinding | None = None
+    overlap: OverlapFinding | None = None
+    judged: JudgeFinding | None = None
+    tasks: tuple[TaskFinding, ...] = ()
+    task_loss_low: float | None = None
+    speed: SpeedFinding | None = None
 
     @property
     def accuracy_difference(self) -> float:
@@ -125,8 +143,27 @@ class Summary:
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), int | float)
         }
-        ranges = ("reward_margin", "chosen_shift", "rejected_shift")
-        return found | {name: getattr(self, name).mean for name in ranges}
+        found |= {name: getattr(self, name).mean for name in _RANGES}
+        return found | {name: value for name, value in self._beside() if value is not None}
+
+    def _beside(self) -> Iterator[tuple[str, float | None]]:
+        if self.texts is not None:
+            yield "base_perplexity", self.texts.base_perplexity
+            yield "adapter_perplexity", self.texts.adapter_perplexity
+            yield "neutral_nll_change", self.texts.change.mean
+        if self.overlap is not None:
+            for name in ("rouge_l", "bleu"):
+                yield f"base_{name}", getattr(self.overlap, name).base
+                yield f"adapter_{name}", getattr(self.overlap, name).adapter
+        if self.judged is not None:
+            yield "win_rate", self.judged.win_rate.mean
+            yield "win_rate_length_controlled", self.judged.controlled
+        for task in self.tasks:
+            yield f"{task.task}_base", task.base
+            yield f"{task.task}_adapter", task.adapter
+        if self.speed is not None:
+            yield "base_tokens_per_s", self.speed.base_tokens_per_s
+            yield "adapter_tokens_per_s", self.speed.adapter_tokens_per_s
 
     def as_json(self) -> dict[str, Any]:
         """As it is stored; `from_json` reads it back."""
@@ -134,15 +171,22 @@ class Summary:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Summary:
-        """A stored summary."""
-        ranges = ("reward_margin", "chosen_shift", "rejected_shift")
+        """A stored summary; those of earlier versions hold fewer findings."""
         return cls(
             **{
                 **values,
                 "verdict": Verdict(values["verdict"]),
-                **{name: Range(**values[name]) for name in ranges},
+                **{name: Range(**values[name]) for name in _RANGES},
+                "texts": texts_of(values.get("texts")),
+                "overlap": overlap_of(values.get("overlap")),
+                "judged": judged_of(values.get("judged")),
+                "tasks": tasks_of(values.get("tasks")),
+                "speed": speed_of(values.get("speed")),
             }
         )
+
+
+_RANGES = ("reward_margin", "chosen_shift", "rejected_shift")
 
 
 @dataclass(frozen=True)
@@ -213,6 +257,10 @@ class AnswerPair:
         base_repetition: Share of repeated word pairs, 0 to 1; likewise the adapter's.
         base_degenerate: Whether the answer repeats itself; likewise the adapter's.
         base_tokens: Length of the answer; likewise the adapter's.
+        prompt_tokens: Length of the prompt; None in evaluations of earlier versions, likewise
+            the following.
+        reference: What a good answer says; None where nobody gave one.
+        base_seconds: The answer's share of the time that its batch took; likewise the adapter's.
     """
 
     position: int
@@ -225,6 +273,72 @@ class AnswerPair:
     adapter_repetition: float
     base_degenerate: bool
     adapter_degenerate: bool
+    prompt_tokens: int | None = None
+    reference: str | None = None
+    base_seconds: float | None = None
+    adapter_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class TextScore:
+    """How both models read one neutral text.
+
+    Attributes:
+        tokens: How many were predicted.
+        base_nll: Sum of -log p(token | everything before) under the base, nats; likewise the
+            adapter's.
+    """
+
+    text_id: str
+    language: str
+    tokens: int
+    base_nll: float
+    adapter_nll: float
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """Whether both models get one document of one task right."""
+
+    task: str
+    document: int
+    base_right: bool
+    adapter_right: bool
+
+
+@dataclass(frozen=True)
+class JudgeScore:
+    """What the judge said of both answers to one prompt, shown in one order.
+
+    Attributes:
+        position: Of the prompt, as in `AnswerPair`.
+        first: Whose answer was shown first: `base` or `adapter`.
+        preferred: `base` or `adapter`; None for a tie, or where there is no verdict.
+        failure: Why there is no verdict; empty where there is one.
+        reason: The judge's own words; untrusted.
+        prompt_tokens: As the judge counted them; likewise the completion's.
+    """
+
+    position: int
+    first: str
+    preferred: str | None
+    failure: str
+    reason: str
+    judge: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one evaluation measured beside pairs and answers; empty where it did not."""
+
+    texts: Sequence[TextScore] = ()
+    tasks: Sequence[TaskScore] = ()
+    judged: Sequence[JudgeScore] = ()
+
+
+NOTHING = Measured()
 
 
 @dataclass(frozen=True)
@@ -235,9 +349,12 @@ class Evaluation:
         adapter: Its immutable name.
         dataset_id: Whose held-out part is scored.
         prompts: What both models answer; None for the worker's choice.
+        references: What good answers say, one for each of `prompts` or none at all.
+        checks: What else is measured; nothing in evaluations of earlier versions.
         beta: Of the run that made the adapter.
         job: Where it stands.
         summary: None until it has ended well.
+        policy: What the tenant asks of a promotion, at the time of reading.
     """
 
     id: str
@@ -254,15 +371,6 @@ class Evaluation:
     summary: Summary | None
     created_at: datetime
     created_by: str
-
-
-@dataclass(frozen=True)
-class Gate:
-    """Whether an adapter may be promoted without a stated reason.
-
-    Attributes:
-        reasons: Why not, in whole sentences; empty if it passed.
-    """
-
-    passed: bool
-    reasons: tuple[str, ...]
+    references: tuple[str | None, ...] | None = None
+    checks: Checks = Checks(texts=False, tasks=False)
+    policy: GatePolicy = DEFAULT_POLICY

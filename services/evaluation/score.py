@@ -13,15 +13,24 @@ import os
 import sys
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.errors import DigestMismatch
+from services.evaluation import harness, neutral
 from services.evaluation.folder import EvaluationFolder
-from services.evaluation.heldout import HeldOutPair, distinct_prompts, read_held_out
+from services.evaluation.heldout import (
+    HeldOutPair,
+    distinct_prompts,
+    prompt_key,
+    read_held_out,
+)
 from services.evaluation.models import Messages
+from services.evaluation.neutral import NeutralText
 from services.registry.digest import adapter_digest
-from services.training.dpo import ALREADY_RUNNING, StopAsked, StopSwitch, explain, peak_rss_mb
+from services.training.dpo import StopAsked, StopSwitch, explain, peak_rss_mb
+from services.training.folder import ALREADY_RUNNING
 
 if TYPE_CHECKING:
     from services.evaluation.scoring import Subject
@@ -68,7 +77,7 @@ def _run(folder: EvaluationFolder) -> None:
 
 
 def score(folder: EvaluationFolder) -> dict[str, Any]:
-    """Score every held-out pair and answer every prompt that is not done yet.
+    """Do everything that was ordered and is not done yet.
 
     Returns:
         `seen` and `too_long`: how many pairs were left out, and why; `versions`.
@@ -80,7 +89,7 @@ def score(folder: EvaluationFolder) -> dict[str, Any]:
     """
     order = folder.read("spec.json")
     assert order is not None, "the worker writes spec.json before it starts this process"
-    folder.mend()
+    folder.mend("pairs", "answers", "texts", "tasks")
     folder.write("stage.json", {"stage": "loading the models", "fraction": 0.0})
     adapter = Path(order["adapter_path"])
     if (found := adapter_digest(adapter)) != order["adapter_digest"]:
@@ -90,62 +99,121 @@ def score(folder: EvaluationFolder) -> dict[str, Any]:
     pairs, seen = read_held_out(
         Path(order["eval_file"]), [Path(file) for file in order["learned_files"]]
     )
-    prompts = _prompts(order, pairs)
+    questions = _questions(order, pairs)
     from services.evaluation import scoring  # torch comes in here, under the lock
 
     subject = scoring.load(Path(order["base_path"]), adapter, threads=order["threads"])
-    total = len(pairs) + len(prompts)
-    too_long = _score_pairs(folder, subject, pairs, total)
-    _answer_prompts(folder, subject, prompts, order["max_new_tokens"], total)
+    texts = neutral.read_texts() if order["checks"]["texts"] else []
+    names = harness.task_names() if order["checks"]["tasks"] else []
+    work = _Work(folder, subject, len(pairs) + len(questions) + len(texts) + len(names))
+    too_long = _score_pairs(work, pairs)
+    work.done += len(pairs)
+    _answer_questions(work, questions, order["max_new_tokens"])
+    work.done += len(questions)
+    _read_texts(work, texts)
+    work.done += len(texts)
+    _do_tasks(work, names)
     return {"seen": len(seen), "too_long": too_long, "versions": scoring.versions()}
 
 
-def _score_pairs(
-    folder: EvaluationFolder, subject: Subject, pairs: list[HeldOutPair], total: int
-) -> int:
+@dataclass
+class _Work:
+    """What is to be done, and how much of it is.
+
+    Attributes:
+        total: Pairs, questions, texts and tasks together.
+        done: Those of the parts that have ended.
+    """
+
+    folder: EvaluationFolder
+    subject: Subject
+    total: int
+    done: int = 0
+
+    def show(self, stage: str, number: int) -> None:
+        """Say what is being done."""
+        fraction = (self.done + number) / self.total
+        self.folder.write("stage.json", {"stage": stage, "fraction": fraction})
+
+
+def _score_pairs(work: _Work, pairs: list[HeldOutPair]) -> int:
     from services.evaluation import scoring
 
-    done = {score.pair_id for score in folder.scores()}
+    done = {score.pair_id for score in work.folder.scores()}
     too_long = 0
     for number, pair in enumerate(pairs):
         if pair.pair_id in done:
             continue
-        stage = f"scoring pair {number + 1} of {len(pairs)}"
-        folder.write("stage.json", {"stage": stage, "fraction": number / total})
-        scored = scoring.score_pair(subject, pair)
+        work.show(f"scoring pair {number + 1} of {len(pairs)}", number)
+        scored = scoring.score_pair(work.subject, pair)
         if scored is None:
             too_long += 1
         else:
-            folder.add_score(scored)
+            work.folder.add_score(scored)
     return too_long
 
 
-def _answer_prompts(
-    folder: EvaluationFolder,
-    subject: Subject,
-    prompts: list[Messages],
-    max_new_tokens: int,
-    total: int,
-) -> None:
+def _answer_questions(work: _Work, questions: list[_Question], max_new_tokens: int) -> None:
     from services.evaluation import scoring
 
     size = scoring.ANSWERS_AT_ONCE
-    for first in range(len(folder.answers()), len(prompts), size):
-        stage = f"answering prompt {first + 1} of {len(prompts)}"
-        fraction = (total - len(prompts) + first) / total
-        folder.write("stage.json", {"stage": stage, "fraction": fraction})
-        some = prompts[first : first + size]
-        folder.add_answers(
-            scoring.answer(subject, some, first=first, max_new_tokens=max_new_tokens)
+    for first in range(len(work.folder.answers()), len(questions), size):
+        work.show(f"answering prompt {first + 1} of {len(questions)}", first)
+        some = questions[first : first + size]
+        work.folder.add_answers(
+            scoring.answer(
+                work.subject,
+                [one.prompt for one in some],
+                first=first,
+                max_new_tokens=max_new_tokens,
+                references=[one.reference for one in some],
+            )
         )
 
 
-def _prompts(order: dict[str, Any], pairs: list[HeldOutPair]) -> list[Messages]:
+def _read_texts(work: _Work, texts: list[NeutralText]) -> None:
+    done = {score.text_id for score in work.folder.texts()}
+    left = [text for text in texts if text.id not in done]
+    for number, some in enumerate(neutral.batches(left)):
+        first = len(done) + number * neutral.AT_ONCE
+        work.show(f"reading text {first + 1} of {len(texts)}", first)
+        work.folder.add_texts(neutral.read_by_both(work.subject, some))
+
+
+def _do_tasks(work: _Work, names: list[str]) -> None:
+    done: dict[str, int] = {}
+    for score in work.folder.tasks():
+        done[score.task] = done.get(score.task, 0) + 1
+    for number, name in enumerate(names):
+        if done.get(name, 0) == harness.count_documents(name):
+            continue
+        work.show(f"doing task {number + 1} of {len(names)}", number)
+        work.folder.add_tasks(harness.done_by_both(work.subject, name))
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A prompt, and what a good answer to it says, where anybody knows."""
+
+    prompt: Messages
+    reference: str | None
+
+
+def _questions(order: dict[str, Any], pairs: list[HeldOutPair]) -> list[_Question]:
     """The named prompts, else those of held-out pairs and then the demo's."""
     if order["prompts"] is not None:
-        return [tuple(prompt) for prompt in order["prompts"]]
-    own = distinct_prompts(pairs, DEFAULT_PROMPTS)
-    return (own + [tuple(prompt) for prompt in order["more_prompts"]])[:DEFAULT_PROMPTS]
+        expected = order["references"] or [None] * len(order["prompts"])
+        return [
+            _Question(tuple(prompt), reference)
+            for prompt, reference in zip(order["prompts"], expected, strict=True)
+        ]
+    chosen = {pair.prompt_key: pair.chosen[-1]["content"] for pair in reversed(pairs)}
+    own = [
+        _Question(prompt, chosen[prompt_key(prompt)])
+        for prompt in distinct_prompts(pairs, DEFAULT_PROMPTS)
+    ]
+    more = [_Question(tuple(prompt), None) for prompt in order["more_prompts"]]
+    return (own + more)[:DEFAULT_PROMPTS]
 
 
 if __name__ == "__main__":

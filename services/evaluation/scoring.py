@@ -6,6 +6,7 @@ One model is in memory: with its adapter switched off it is the base.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,7 +188,12 @@ def completion_logps(
 
 
 def answer(
-    subject: Subject, prompts: Sequence[Messages], *, first: int = 0, max_new_tokens: int
+    subject: Subject,
+    prompts: Sequence[Messages],
+    *,
+    first: int = 0,
+    max_new_tokens: int,
+    references: Sequence[str | None] | None = None,
 ) -> list[AnswerPair]:
     """Let base and adapter answer greedily, some prompts at once.
 
@@ -195,7 +201,9 @@ def answer(
         prompts: At most `ANSWERS_AT_ONCE` keep memory small.
         first: Position of the first of them.
         max_new_tokens: Longest answer, tokens.
+        references: What good answers say, as many as prompts; None for none.
     """
+    expected = references or [None] * len(prompts)
     with subject.as_base():
         base = _generate(subject, prompts, max_new_tokens)
     adapter = _generate(subject, prompts, max_new_tokens)
@@ -203,23 +211,35 @@ def answer(
         AnswerPair(
             position=first + i,
             prompt=prompt,
-            base=base[i][0],
-            adapter=adapter[i][0],
-            base_tokens=base[i][1],
-            adapter_tokens=adapter[i][1],
-            base_repetition=repetition(base[i][0]),
-            adapter_repetition=repetition(adapter[i][0]),
-            base_degenerate=is_degenerate(base[i][0]),
-            adapter_degenerate=is_degenerate(adapter[i][0]),
+            base=base[i].text,
+            adapter=adapter[i].text,
+            base_tokens=base[i].tokens,
+            adapter_tokens=adapter[i].tokens,
+            base_repetition=repetition(base[i].text),
+            adapter_repetition=repetition(adapter[i].text),
+            base_degenerate=is_degenerate(base[i].text),
+            adapter_degenerate=is_degenerate(adapter[i].text),
+            prompt_tokens=base[i].prompt_tokens,
+            reference=expected[i],
+            base_seconds=base[i].seconds,
+            adapter_seconds=adapter[i].seconds,
         )
         for i, prompt in enumerate(prompts)
     ]
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """One model's answer; `seconds` is its share, by tokens, of what its batch took."""
+
+    text: str
+    tokens: int
+    prompt_tokens: int
+    seconds: float
+
+
 @torch.inference_mode()
-def _generate(
-    subject: Subject, prompts: Sequence[Messages], max_new_tokens: int
-) -> list[tuple[str, int]]:
+def _generate(subject: Subject, prompts: Sequence[Messages], max_new_tokens: int) -> list[_Answer]:
     tokenizer = subject.tokenizer
     texts = [
         tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
@@ -228,6 +248,7 @@ def _generate(
     inputs = tokenizer(
         texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
     ).to(subject.model.device)
+    started = time.perf_counter()
     output = subject.model.generate(
         **inputs,
         do_sample=False,
@@ -237,12 +258,20 @@ def _generate(
         # A base model's own sampling settings have no say in a greedy answer.
         temperature=None, top_p=None, top_k=None,
     )  # fmt: skip
+    seconds = time.perf_counter() - started
     ends = _ends(subject.model, tokenizer)
-    found = []
-    for row in output[:, inputs["input_ids"].shape[1] :].tolist():
-        length = next((i for i, token in enumerate(row) if token in ends), len(row))
-        found.append((tokenizer.decode(row[:length], skip_special_tokens=True).strip(), length))
-    return found
+    rows = output[:, inputs["input_ids"].shape[1] :].tolist()
+    lengths = [next((i for i, one in enumerate(row) if one in ends), len(row)) for row in rows]
+    read = inputs["attention_mask"].sum(1).tolist()
+    return [
+        _Answer(
+            text=tokenizer.decode(row[:length], skip_special_tokens=True).strip(),
+            tokens=length,
+            prompt_tokens=prompt_tokens,
+            seconds=seconds * length / max(sum(lengths), 1),
+        )
+        for row, length, prompt_tokens in zip(rows, lengths, read, strict=True)
+    ]
 
 
 def _ends(model: Any, tokenizer: Any) -> set[int]:

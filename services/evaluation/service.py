@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import builtins
-import math
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from services.audit.outbox import record
 from services.db import Clock, Database, new_id, utcnow
 from services.errors import InvalidInput, NotFound
-from services.evaluation import store
-from services.evaluation.models import AnswerPair, Evaluation, Messages, PairScore, Summary
+from services.evaluation import scores, store
+from services.evaluation.asked import as_beta, as_messages, as_references
+from services.evaluation.gate import gate
+from services.evaluation.models import (
+    NOTHING,
+    USUAL,
+    AnswerPair,
+    Checks,
+    Evaluation,
+    Gate,
+    JudgeScore,
+    Measured,
+    PairScore,
+    Summary,
+)
+from services.evaluation.policies import GatePolicies, policy_of
 from services.evaluation.store import EvaluationRow
 from services.jobs.models import JobStatus
 from services.jobs.service import Jobs
@@ -24,9 +38,6 @@ from services.tenants.models import Actor, Permission
 from services.tenants.scope import scope
 
 KIND = "evaluation.score"
-DEFAULT_BETA = 0.1
-MAX_PROMPTS = 100
-MAX_PROMPT_CHARS = 20_000
 
 
 class Evaluations:
@@ -52,6 +63,7 @@ class Evaluations:
         clock: Clock = utcnow,
     ) -> None:
         self.db = db
+        self.policies = GatePolicies(db, clock=clock)
         self.runs_dir = runs_dir
         self._jobs = jobs
         self._registry = registry
@@ -66,6 +78,8 @@ class Evaluations:
         *,
         dataset_id: str | None = None,
         prompts: Sequence[str] | None = None,
+        references: Sequence[str | None] | None = None,
+        checks: Checks = USUAL,
         beta: float | None = None,
     ) -> Evaluation:
         """Queue an evaluation of an adapter against its base model.
@@ -75,13 +89,15 @@ class Evaluations:
                 the adapter learned from.
             prompts: Questions that both answer; by default those of held-out pairs and the
                 demo's. An empty list asks nothing.
+            references: What good answers to `prompts` say, as many; None for one that has none.
+            checks: What else is measured.
             beta: For the implicit reward; by default that of the training run.
 
         Raises:
             NotPermitted: The actor may not evaluate in this tenant.
             NotFound: The tenant has no such adapter or dataset.
-            InvalidInput: The dataset holds no held-out pair, a prompt is empty or too long, or
-                beta is not positive.
+            InvalidInput: The dataset holds no held-out pair, a prompt is empty or too long, the
+                references are not as many, or beta is not positive.
         """
         tenant = scope(actor, tenant_id, Permission.TRAIN)
         adapter = self._registry.get(actor, tenant, adapter_name)
@@ -91,7 +107,8 @@ class Evaluations:
                 f"dataset {dataset.id}: expected at least 1 held-out pair, found none; "
                 "freeze a dataset with more approved pairs"
             )
-        asked = None if prompts is None else _as_messages(prompts)
+        asked = None if prompts is None else as_messages(prompts)
+        expected = None if references is None else as_references(references, asked)
         row = EvaluationRow(
             id=new_id(),
             tenant_id=tenant,
@@ -102,9 +119,11 @@ class Evaluations:
             dataset_id=dataset.id,
             dataset_sha256=dataset.sha256,
             prompts=None if asked is None else [builtins.list(prompt) for prompt in asked],
-            beta=_beta(adapter, beta),
+            beta=as_beta(adapter, beta),
             created_at=self._clock(),
             created_by=actor.name,
+            reference_answers=expected,
+            checks=asdict(checks),
         )
         self._queue(actor, row)
         return self.get(actor, row.id)
@@ -115,7 +134,9 @@ class Evaluations:
         """The tenant's evaluations, newest first; of one adapter, if named."""
         tenant = scope(actor, tenant_id, Permission.READ_MODELS)
         with self.db.read() as session:
-            return store.of_tenant(session, tenant, adapter=adapter, limit=limit)
+            found = store.of_tenant(session, tenant, adapter=adapter, limit=limit)
+            asked = policy_of(session, tenant)
+        return [replace(one, policy=asked) for one in found]
 
     def get(self, actor: Actor, evaluation_id: str) -> Evaluation:
         """One evaluation.
@@ -125,9 +146,9 @@ class Evaluations:
         """
         with self.db.read() as session:
             found = store.find(session, evaluation_id)
-        if found is None or not actor.may(Permission.READ_MODELS, found.tenant_id):
-            raise NotFound(f"evaluation {evaluation_id!r} was not found")
-        return found
+            if found is None or not actor.may(Permission.READ_MODELS, found.tenant_id):
+                raise NotFound(f"evaluation {evaluation_id!r} was not found")
+            return replace(found, policy=policy_of(session, found.tenant_id))
 
     def latest_for(self, actor: Actor, tenant_id: str, adapter: str) -> Evaluation | None:
         """The newest evaluation of an adapter that has ended well, else the newest of all."""
@@ -139,13 +160,23 @@ class Evaluations:
         """What base and adapter think of each held-out pair; empty until the end."""
         evaluation = self.get(actor, evaluation_id)
         with self.db.read() as session:
-            return store.pair_scores(session, evaluation.id)
+            return scores.pair_scores(session, evaluation.id)
 
     def answers(self, actor: Actor, evaluation_id: str) -> builtins.list[AnswerPair]:
         """What base and adapter answer, side by side; empty until the end. Untrusted text."""
         evaluation = self.get(actor, evaluation_id)
         with self.db.read() as session:
-            return store.answers(session, evaluation.id)
+            return scores.answers(session, evaluation.id)
+
+    def judgments(self, actor: Actor, evaluation_id: str) -> builtins.list[JudgeScore]:
+        """What the judge said of the answers; empty where none was asked. Untrusted text."""
+        evaluation = self.get(actor, evaluation_id)
+        with self.db.read() as session:
+            return scores.judge_scores(session, evaluation.id)
+
+    def gate(self, actor: Actor, tenant_id: str, adapter: str) -> Gate:
+        """Whether an adapter may be promoted without a stated reason, by its latest evaluation."""
+        return gate(self.latest_for(actor, tenant_id, adapter))
 
     def stop(self, actor: Actor, evaluation_id: str) -> Evaluation:
         """Ask the evaluation to end; what was scored is kept for a later `resume`.
@@ -170,8 +201,9 @@ class Evaluations:
         actor: Actor,
         evaluation_id: str,
         summary: Summary,
-        scores: Sequence[PairScore],
+        pairs: Sequence[PairScore],
         answers: Sequence[AnswerPair],
+        measured: Measured = NOTHING,
     ) -> bool:
         """Write what was found, once; the worker's call.
 
@@ -187,7 +219,7 @@ class Evaluations:
             if store.is_finished(session, evaluation.id):
                 return False
             now = self._clock()
-            store.add_results(session, evaluation, summary, scores, answers, at=now)
+            scores.add_results(session, evaluation, summary, pairs, answers, measured, at=now)
             record(
                 session,
                 actor,
@@ -261,25 +293,6 @@ class Evaluations:
 def is_running(evaluation: Evaluation) -> bool:
     """Whether an evaluation may still bring a summary by itself."""
     return evaluation.summary is None and not JobStatus(evaluation.job.status).is_final
-
-
-def _as_messages(prompts: Sequence[str]) -> builtins.list[Messages]:
-    if len(prompts) > MAX_PROMPTS:
-        raise InvalidInput(f"expected at most {MAX_PROMPTS} prompts, found {len(prompts)}")
-    for number, prompt in enumerate(prompts, start=1):
-        if not 0 < len(prompt.strip()) <= MAX_PROMPT_CHARS:
-            raise InvalidInput(
-                f"prompt {number}: expected 1 to {MAX_PROMPT_CHARS} characters, "
-                f"found {len(prompt.strip())}"
-            )
-    return [({"role": "user", "content": prompt.strip()},) for prompt in prompts]
-
-
-def _beta(adapter: Adapter, asked: float | None) -> float:
-    beta = float(adapter.parameters.get("beta", DEFAULT_BETA)) if asked is None else float(asked)
-    if not (math.isfinite(beta) and beta > 0):
-        raise InvalidInput(f"beta: expected a number above 0, found {beta}")
-    return beta
 
 
 def _details(evaluation: Evaluation, summary: Summary) -> dict[str, Any]:

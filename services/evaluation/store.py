@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from sqlalchemy import ForeignKey, Index, Select, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from services.db import Base
-from services.evaluation.models import AnswerPair, Evaluation, PairScore, Summary
+from services.evaluation.models import Checks, Evaluation, Summary
 from services.jobs.store import JobRow, as_job
 
 
@@ -34,6 +32,8 @@ class EvaluationRow(Base):
     beta: Mapped[float]
     created_at: Mapped[datetime]
     created_by: Mapped[str]
+    reference_answers: Mapped[list[Any] | None]
+    checks: Mapped[dict[str, Any] | None]
 
     __table_args__ = (Index(None, "tenant_id", "created_at"), Index(None, "tenant_id", "adapter"))
 
@@ -82,6 +82,69 @@ class AnswerRow(Base):
     adapter_repetition: Mapped[float]
     base_degenerate: Mapped[bool]
     adapter_degenerate: Mapped[bool]
+    prompt_tokens: Mapped[int | None]
+    reference: Mapped[str | None]
+    base_seconds: Mapped[float | None]
+    adapter_seconds: Mapped[float | None]
+
+
+class TextScoreRow(Base):
+    """Both models on one neutral text; sums of -log p in nats."""
+
+    __tablename__ = "evaluation_texts"
+
+    evaluation_id: Mapped[str] = mapped_column(ForeignKey("evaluations.id"), primary_key=True)
+    text_id: Mapped[str] = mapped_column(primary_key=True)
+    language: Mapped[str]
+    tokens: Mapped[int]
+    base_nll: Mapped[float]
+    adapter_nll: Mapped[float]
+
+
+class TaskScoreRow(Base):
+    """Both models on one document of one task."""
+
+    __tablename__ = "evaluation_tasks"
+
+    evaluation_id: Mapped[str] = mapped_column(ForeignKey("evaluations.id"), primary_key=True)
+    task: Mapped[str] = mapped_column(primary_key=True)
+    document: Mapped[int] = mapped_column(primary_key=True)
+    base_right: Mapped[bool]
+    adapter_right: Mapped[bool]
+
+
+class JudgeScoreRow(Base):
+    """What the judge said of the answers to one prompt, shown in one order."""
+
+    __tablename__ = "evaluation_judgments"
+
+    evaluation_id: Mapped[str] = mapped_column(ForeignKey("evaluations.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    first: Mapped[str] = mapped_column(primary_key=True)
+    preferred: Mapped[str | None]
+    failure: Mapped[str]
+    reason: Mapped[str]
+    judge: Mapped[str]
+    prompt_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+
+
+class PolicyRow(Base):
+    """What a tenant asks of a promotion; the highest version holds."""
+
+    __tablename__ = "evaluation_policies"
+
+    tenant_id: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    body: Mapped[dict[str, Any]]
+    actor_name: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+def policy(session: Session, tenant_id: str) -> PolicyRow | None:
+    """The policy that holds, if the tenant ever set one."""
+    query = select(PolicyRow).where(PolicyRow.tenant_id == tenant_id)
+    return session.scalars(query.order_by(PolicyRow.version.desc()).limit(1)).first()
 
 
 def find(session: Session, evaluation_id: str) -> Evaluation | None:
@@ -104,82 +167,6 @@ def of_tenant(
 def is_finished(session: Session, evaluation_id: str) -> bool:
     """Whether the summary is there."""
     return session.get(SummaryRow, evaluation_id) is not None
-
-
-def add_results(
-    session: Session,
-    evaluation: Evaluation,
-    summary: Summary,
-    scores: Sequence[PairScore],
-    answers: Sequence[AnswerPair],
-    *,
-    at: datetime,
-) -> None:
-    """Write everything that an evaluation found."""
-    session.add(
-        SummaryRow(
-            evaluation_id=evaluation.id,
-            tenant_id=evaluation.tenant_id,
-            verdict=summary.verdict.value,
-            body=summary.as_json(),
-            created_at=at,
-        )
-    )
-    session.add_all(PairScoreRow(evaluation_id=evaluation.id, **asdict(s)) for s in scores)
-    session.add_all(
-        AnswerRow(
-            evaluation_id=evaluation.id,
-            **{**asdict(answer), "prompt": [dict(turn) for turn in answer.prompt]},
-        )
-        for answer in answers
-    )
-    session.flush()
-
-
-def pair_scores(session: Session, evaluation_id: str) -> list[PairScore]:
-    """The scores of an evaluation, by pair."""
-    query = (
-        select(PairScoreRow)
-        .where(PairScoreRow.evaluation_id == evaluation_id)
-        .order_by(PairScoreRow.pair_id)
-    )
-    return [
-        PairScore(
-            pair_id=row.pair_id,
-            prompt_key=row.prompt_key,
-            base_chosen=row.base_chosen,
-            base_rejected=row.base_rejected,
-            adapter_chosen=row.adapter_chosen,
-            adapter_rejected=row.adapter_rejected,
-            chosen_tokens=row.chosen_tokens,
-            rejected_tokens=row.rejected_tokens,
-        )
-        for row in session.scalars(query)
-    ]
-
-
-def answers(session: Session, evaluation_id: str) -> list[AnswerPair]:
-    """The answers of an evaluation, in order."""
-    query = (
-        select(AnswerRow)
-        .where(AnswerRow.evaluation_id == evaluation_id)
-        .order_by(AnswerRow.position)
-    )
-    return [
-        AnswerPair(
-            position=row.position,
-            prompt=tuple(row.prompt),
-            base=row.base,
-            adapter=row.adapter,
-            base_tokens=row.base_tokens,
-            adapter_tokens=row.adapter_tokens,
-            base_repetition=row.base_repetition,
-            adapter_repetition=row.adapter_repetition,
-            base_degenerate=row.base_degenerate,
-            adapter_degenerate=row.adapter_degenerate,
-        )
-        for row in session.scalars(query)
-    ]
 
 
 def run_dir(runs_dir: Path, evaluation_id: str) -> Path:
@@ -212,4 +199,6 @@ def _as_evaluation(row: EvaluationRow, job: JobRow, summary: SummaryRow | None) 
         summary=None if summary is None else Summary.from_json(summary.body),
         created_at=row.created_at,
         created_by=row.created_by,
+        references=None if row.reference_answers is None else tuple(row.reference_answers),
+        checks=Checks(False, False, False) if row.checks is None else Checks(**row.checks),
     )

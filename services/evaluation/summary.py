@@ -7,22 +7,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from services.errors import InvalidInput
-from services.evaluation.models import AnswerPair, PairScore, Range, Summary, Verdict
+from services.evaluation import beside
+from services.evaluation.beside import ALPHA, SEED, Prices, spread_of
+from services.evaluation.models import (
+    NOTHING,
+    AnswerPair,
+    Measured,
+    PairScore,
+    Range,
+    Summary,
+    Verdict,
+)
+from services.evaluation.policy import LEAST_PROMPTS
 from services.evaluation.statistics import (
     mcnemar_exact,
     mean_estimate,
     minimum_detectable_difference,
     paired_difference_interval,
-    sign_test,
 )
 
-MIN_PROMPTS = 20
+MIN_PROMPTS = LEAST_PROMPTS
 """Fewer held-out prompts are no ground for any verdict; 200 and more are for a firm one."""
-ALPHA = 0.05
 NON_INFERIORITY = 0.02
 """So much accuracy may be lost at most for an adapter to count as no worse."""
-SEED = 20_240_501
-"""Of the bootstrap; fixed, so that the same scores give the same interval."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,8 @@ def summarise(
     beta: float,
     left_out: LeftOut,
     seconds: float,
+    measured: Measured = NOTHING,
+    prices: Prices | None = None,
 ) -> Summary:
     """Conclude from all scores of one evaluation.
 
@@ -73,6 +82,8 @@ def summarise(
         beta: Of the run that made the adapter, > 0.
         left_out: What was not scored.
         seconds: Duration of the scoring process.
+        measured: What was measured beside pairs and answers.
+        prices: What a request costs, where it is known.
 
     Raises:
         InvalidInput: There is no score at all, or one is no number.
@@ -90,7 +101,7 @@ def summarise(
         return _mean(_by_prompt(scores, measure))
 
     def spread(measure: Measure) -> Range:
-        return _range(_by_prompt(scores, measure))
+        return spread_of(_by_prompt(scores, measure))
 
     return Summary(
         verdict=verdict,
@@ -123,6 +134,12 @@ def summarise(
         base_repetition=_mean([answer.base_repetition for answer in answers]),
         adapter_repetition=_mean([answer.adapter_repetition for answer in answers]),
         seconds=seconds,
+        texts=beside.texts(measured.texts),
+        overlap=beside.overlap(answers),
+        judged=beside.judged(measured.judged, answers),
+        tasks=beside.tasks(measured.tasks),
+        task_loss_low=beside.task_loss_low(measured.tasks),
+        speed=beside.speed(answers, prices),
     )
 
 
@@ -206,11 +223,6 @@ def _sentence(verdict: Verdict, found: _Accuracies) -> str:
     if found.minimum_detectable is None:
         return f"{numbers}."
     return f"{numbers}; so many prompts show differences from {found.minimum_detectable:.1%} on."
-
-
-def _range(values: Sequence[float]) -> Range:
-    found = mean_estimate(values, seed=SEED)
-    return Range(found.mean, found.low, found.high, sign_test(values), found.method)
 
 
 def _mean(values: Sequence[float]) -> float:

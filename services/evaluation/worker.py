@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from services.errors import DigestMismatch, Unavailable
+from services.errors import DigestMismatch, NotFound, Unavailable, WrongConfiguration
 from services.evaluation import store
+from services.evaluation.beside import Prices
 from services.evaluation.folder import EvaluationFolder
-from services.evaluation.models import Evaluation, Summary
+from services.evaluation.judging import Bench, judge_answers
+from services.evaluation.models import AnswerPair, Evaluation, Measured, Summary
 from services.evaluation.prompts import demo_questions
 from services.evaluation.service import Evaluations
 from services.evaluation.summary import LeftOut, summarise
@@ -16,6 +20,7 @@ from services.inference import model_store
 from services.jobs.children import Child, ChildFailed
 from services.jobs.claims import WORKER
 from services.jobs.worker import JobContext, JobPutBack, JobStopped
+from services.settings import Settings
 
 MAX_NEW_TOKENS = 64
 """Longest answer, tokens: long enough to see a loop."""
@@ -23,8 +28,13 @@ MAX_NEW_TOKENS = 64
 log = logging.getLogger("param.evaluation")
 
 
-def evaluation_handler(context: JobContext) -> None:
+def evaluation_handler(
+    context: JobContext, *, judges: Callable[[Settings], Bench] | None = None
+) -> None:
     """Run, or go on with, the evaluation that a job names.
+
+    Args:
+        judges: Gives the judge that the settings name, where one is asked for.
 
     Raises:
         ChildFailed: The scoring failed; the message is the child's own sentence.
@@ -33,18 +43,24 @@ def evaluation_handler(context: JobContext) -> None:
         JobStopped: A person asked for a stop.
         JobPutBack: This worker is leaving.
         JobTaken: Another worker holds the job.
+        WrongConfiguration: A judge is asked for, and the settings name none.
     """
     evaluations: Evaluations = context.services.evaluations
     evaluation = evaluations.get(WORKER, context.job.payload["evaluation_id"])
     if evaluation.summary is None:
-        _evaluate(context, evaluations, evaluation)
+        _evaluate(context, evaluations, evaluation, judges)
         evaluation = evaluations.get(WORKER, evaluation.id)
     assert evaluation.summary is not None, "written just above"
     _tell_mlflow(context, evaluation, evaluation.summary)
     context.progress(1.0, f"the adapter is {evaluation.summary.verdict}", now=True)
 
 
-def _evaluate(context: JobContext, evaluations: Evaluations, evaluation: Evaluation) -> None:
+def _evaluate(
+    context: JobContext,
+    evaluations: Evaluations,
+    evaluation: Evaluation,
+    judges: Callable[[Settings], Bench] | None,
+) -> None:
     folder = EvaluationFolder(store.run_dir(evaluations.runs_dir, evaluation.id))
     folder.path.mkdir(parents=True, exist_ok=True)
 
@@ -63,14 +79,55 @@ def _evaluate(context: JobContext, evaluations: Evaluations, evaluation: Evaluat
     if result["outcome"] != "succeeded":
         _give_up(context, folder, result)
     scores, answers = folder.scores(), folder.answers()
+    if evaluation.checks.judge:
+        _judge(context, folder, answers, judges)
+    measured = Measured(texts=folder.texts(), tasks=folder.tasks(), judged=folder.judged())
     summary = summarise(
         scores,
         answers,
         beta=evaluation.beta,
         left_out=LeftOut(seen=result["seen"], too_long=result["too_long"]),
         seconds=result["seconds"],
+        measured=measured,
+        prices=_prices(context, evaluation),
     )
-    evaluations.finish(WORKER, evaluation.id, summary, scores, answers)
+    evaluations.finish(WORKER, evaluation.id, summary, scores, answers, measured)
+
+
+def _judge(
+    context: JobContext,
+    folder: EvaluationFolder,
+    answers: Sequence[AnswerPair],
+    judges: Callable[[Settings], Bench] | None,
+) -> None:
+    """Have the answers judged; what a stop leaves behind is gone on with."""
+    if judges is None:
+        raise WrongConfiguration("expected a worker that has a judge, found one without")
+
+    def wait(seconds: float) -> None:
+        context.check()
+        if seconds and context.wait(seconds):
+            context.check()
+
+    def show(number: int, total: int) -> None:
+        context.progress(number / total, f"asking the judge, question {number + 1} of {total}")
+
+    judge_answers(folder, answers, judges(context.services.settings), wait=wait, show=show)
+
+
+def _prices(context: JobContext, evaluation: Evaluation) -> Prices | None:
+    """What base and adapter cost a request, by the price table of this moment."""
+    metering = context.services.metering
+    try:
+        version, base = metering.price(evaluation.base_model)
+        _version, adapter = metering.price(evaluation.adapter)
+    except NotFound:
+        return None
+    return Prices(
+        version,
+        lambda prompt, completion: int(metering.cost_micro(base, prompt, completion)),
+        lambda prompt, completion: int(metering.cost_micro(adapter, prompt, completion)),
+    )
 
 
 def _give_up(context: JobContext, folder: EvaluationFolder, result: dict[str, Any]) -> None:
@@ -103,6 +160,8 @@ def _order(context: JobContext, evaluations: Evaluations, evaluation: Evaluation
         "eval_file": str(dataset.folder / "eval.jsonl"),
         "learned_files": [str(other.folder / "train.jsonl") for other in learned_from],
         "prompts": None if evaluation.prompts is None else [list(p) for p in evaluation.prompts],
+        "references": None if evaluation.references is None else list(evaluation.references),
+        "checks": asdict(evaluation.checks),
         "more_prompts": [list(prompt) for prompt in demo_questions()],
         "max_new_tokens": MAX_NEW_TOKENS,
         "threads": settings.torch_threads,
@@ -117,8 +176,13 @@ def _tell_mlflow(context: JobContext, evaluation: Evaluation, summary: Summary) 
         "param.evaluation_id": evaluation.id,
         "param.adapter_sha256": evaluation.adapter_digest,
         "param.dataset_sha256": evaluation.dataset_sha256,
+        "param.config_sha256": adapter.config_sha256,
         "param.verdict": summary.verdict.value,
     }
+    evaluations: Evaluations = context.services.evaluations
+    dataset = evaluations.dataset(WORKER, evaluation.tenant_id, evaluation.dataset_id)
+    for name, facts in sorted(dataset.manifest["files"].items()):
+        tags[f"param.file_sha256.{name}"] = str(facts["sha256"])
     try:
         registry.mlflow.log_run(adapter, f"evaluation {evaluation.id}", summary.metrics, tags)
     except Unavailable as error:

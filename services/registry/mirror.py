@@ -42,10 +42,13 @@ class MlflowMirror:
         self._lock = threading.Lock()
         self._made: MlflowClient | None = None
 
-    def add(self, adapter: Adapter) -> tuple[str, str]:
+    def add(self, adapter: Adapter, files: Mapping[str, str] | None = None) -> tuple[str, str]:
         """Make an adapter known as a LoggedModel and as a version of `{tenant}.{alias}`.
 
         Doing it again finds what was made before, also where the caller died in between.
+
+        Args:
+            files: Digest of each file of the dataset that it learned from, by the file's name.
 
         Returns:
             The LoggedModel's URI and the version.
@@ -62,13 +65,13 @@ class MlflowMirror:
                 self._experiment(client, adapter.tenant_id, run_id),
                 name=adapter.name,
                 source_run_id=run_id,
-                tags=_tags(adapter),
+                tags=_tags(adapter, files),
                 params={key: v[:_MAX_PARAMETER_CHARS] for key, v in adapter.parameters.items()},
                 model_type="lora-adapter",
             )
             client.finalize_logged_model(model.model_id, "READY")
             uri = f"models:/{model.model_id}"
-            version = self._version(client, name, adapter, uri, run_id)
+            version = self._version(client, name, _tags(adapter, files), adapter.path, uri, run_id)
             for key, value in adapter.metrics.items() if run_id else ():
                 client.log_metric(run_id, key, value, model_id=model.model_id)
             return uri, version
@@ -114,7 +117,13 @@ class MlflowMirror:
             return run_id
 
     def _version(
-        self, client: MlflowClient, name: str, adapter: Adapter, uri: str, run_id: str | None
+        self,
+        client: MlflowClient,
+        name: str,
+        tags: Mapping[str, str],
+        path: Path,
+        uri: str,
+        run_id: str | None,
     ) -> str:
         from mlflow.exceptions import MlflowException
 
@@ -128,9 +137,9 @@ class MlflowMirror:
         is_remote = urlsplit(self._uri).scheme in {"http", "https"}
         version = client.create_model_version(
             name,
-            source=uri if is_remote else adapter.path.resolve().as_uri(),
+            source=uri if is_remote else path.resolve().as_uri(),
             run_id=run_id,
-            tags=_tags(adapter) | {"param.model_uri": uri},
+            tags={**tags, "param.model_uri": uri},
         )
         return str(version.version)
 
@@ -204,8 +213,9 @@ def decline_telemetry() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # noqa: TID251  # set, never read
 
 
-def _tags(adapter: Adapter) -> dict[str, str]:
-    return {
+def _tags(adapter: Adapter, files: Mapping[str, str] | None) -> dict[str, str]:
+    of_files = {f"param.file_sha256.{name}": digest for name, digest in (files or {}).items()}
+    return of_files | {
         "param.tenant": adapter.tenant_id,
         "param.adapter": adapter.name,
         "param.run_id": adapter.run_id,

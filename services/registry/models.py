@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from services.errors import InvalidInput
+from services.errors import GateFailed, InvalidInput
 
 ALIAS_RULE = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
 NAME_RULE = re.compile(r"[a-z0-9][a-z0-9-]{0,47}-[0-9a-f]{12}")
@@ -68,6 +68,49 @@ class Champion:
     adapter: str
     actor_name: str
     since: datetime
+
+
+@dataclass(frozen=True)
+class Admission:
+    """Why an adapter may become champion: there is no other way than these three.
+
+    Attributes:
+        kind: `gate` (its evaluation passed), `override` (it did not, and somebody gave a reason)
+            or `restored` (a promotion is taken back, with a reason).
+        reason: What the person gave; empty only where the gate was passed.
+        shortfalls: What the gate missed.
+    """
+
+    kind: Literal["gate", "override", "restored"]
+    reason: str = ""
+    shortfalls: tuple[str, ...] = ()
+
+    @classmethod
+    def by_gate(cls, *, passed: bool, shortfalls: Sequence[str], reason: str) -> Admission:
+        """What the gate's answer and the person's reason amount to.
+
+        Raises:
+            GateFailed: The gate is not passed and there is no reason.
+        """
+        if passed:
+            return cls("gate", reason.strip())
+        if not reason.strip():
+            raise GateFailed(
+                f"champion: expected a passed gate or a reason, found neither: "
+                f"{' '.join(shortfalls)}"
+            )
+        return cls("override", reason.strip(), tuple(shortfalls))
+
+    @classmethod
+    def restored(cls, reason: str) -> Admission:
+        """A promotion is taken back: what served before it does so again.
+
+        Raises:
+            InvalidInput: There is no reason.
+        """
+        if not reason.strip():
+            raise InvalidInput("champion: expected a reason to restore it, found an empty one")
+        return cls("restored", reason.strip())
 
 
 @dataclass(frozen=True)

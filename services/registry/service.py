@@ -14,11 +14,13 @@ from sqlalchemy.orm import Session
 from services.audit.outbox import record
 from services.db import Clock, Database, new_id, utcnow
 from services.errors import Conflict, DigestMismatch, NotFound, Unavailable
+from services.preferences.labels import file_digests
 from services.registry import folders, store
 from services.registry.digest import adapter_digest
 from services.registry.mirror import MlflowMirror
 from services.registry.models import (
     Adapter,
+    Admission,
     Champion,
     Lineage,
     valid_alias,
@@ -193,20 +195,22 @@ class Registry:
             mlflow_model_uri=adapter.mlflow_model_uri,
         )
 
-    def set_champion(self, actor: Actor, tenant_id: str, name: str) -> Champion:
-        """Choose the best adapter of its alias.
+    def set_champion(
+        self, actor: Actor, tenant_id: str, name: str, admission: Admission
+    ) -> Champion:
+        """Make an adapter the best of its alias; `admission` says why it may be.
 
         Raises:
             NotPermitted: The actor may not change what users are served.
             NotFound: The tenant has no such adapter.
         """
         with self.db.write() as session:
-            champion = self.set_champion_in_session(session, actor, tenant_id, name)
+            champion = self.set_champion_in_session(session, actor, tenant_id, name, admission)
         self._mirror_champion(champion)
         return champion
 
     def set_champion_in_session(
-        self, session: Session, actor: Actor, tenant_id: str, name: str
+        self, session: Session, actor: Actor, tenant_id: str, name: str, admission: Admission
     ) -> Champion:
         """The same in the caller's transaction; MLflow follows with the next `sync_mlflow`."""
         tenant = scope(actor, tenant_id, Permission.ROLL_OUT)
@@ -226,7 +230,13 @@ class Registry:
             "adapter.champion_set",
             f"adapter:{adapter.name}",
             tenant_id=tenant,
-            details={"alias": adapter.alias, "digest": adapter.digest},
+            details={
+                "alias": adapter.alias,
+                "digest": adapter.digest,
+                "admission": admission.kind,
+                "reason": admission.reason,
+                "shortfalls": list(admission.shortfalls),
+            },
             at=row.at,
         )
         return store.as_champion(row)
@@ -250,7 +260,7 @@ class Registry:
             missing = store.unmirrored(session, self.adapters_dir)
             champions = store.champions(session)
         for adapter in missing:
-            self._write_mirror(adapter, *self.mlflow.add(adapter))
+            self._write_mirror(adapter, *self.mlflow.add(adapter, self._files(adapter)))
         for champion in champions.values():
             if (version := self._version_of(champion)) is not None:
                 self.mlflow.set_champion(champion, version)
@@ -344,9 +354,14 @@ class Registry:
         if adapter.mlflow_model_uri is not None:
             return
         try:
-            self._write_mirror(adapter, *self.mlflow.add(adapter))
+            self._write_mirror(adapter, *self.mlflow.add(adapter, self._files(adapter)))
         except Unavailable as error:
             log.warning("adapter %s is not in MLflow yet: %s", adapter.name, error)
+
+    def _files(self, adapter: Adapter) -> dict[str, str]:
+        """Digest of each file of the dataset that an adapter learned from, as far as it is known."""
+        with self.db.read() as session:
+            return file_digests(session, adapter.tenant_id, adapter.dataset_sha256)
 
     def _mirror_champion(self, champion: Champion) -> None:
         try:

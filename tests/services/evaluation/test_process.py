@@ -7,22 +7,25 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from services.db import Database
-from services.evaluation import score
+from services.evaluation import harness, neutral, score
 from services.evaluation.folder import EvaluationFolder
-from services.evaluation.models import Verdict
+from services.evaluation.judging import Bench
+from services.evaluation.models import Checks, Verdict
 from services.evaluation.prompts import demo_questions
 from services.evaluation.worker import evaluation_handler
 from services.inference.models import BaseModel
 from services.jobs.models import JobStatus
-from services.jobs.worker import run_worker
+from services.jobs.worker import Handler, run_worker
 from services.registry.digest import adapter_digest
 from tests.models import make_adapter
+from tests.services.evaluation.test_judging import Judge
 from tests.services.evaluation.world import ENGINEER, World, build
 
 pytestmark = pytest.mark.filterwarnings(
@@ -73,6 +76,8 @@ def folder(tmp_path: Path, tiny_model: BaseModel, signals: None) -> EvaluationFo
         "eval_file": str(tmp_path / "eval.jsonl"),
         "learned_files": [str(tmp_path / "train.jsonl")],
         "prompts": [[{"role": "user", "content": "Başkent neresi?"}]],
+        "references": ["Başkent Ankara'dır."],
+        "checks": {"texts": False, "tasks": False, "judge": False},
         "more_prompts": [],
         "max_new_tokens": 4,
         "threads": 1,
@@ -112,6 +117,26 @@ def test_a_killed_process_goes_on_behind_what_it_had_scored(folder: EvaluationFo
     assert len(folder.answers()) == 1
 
 
+@pytest.mark.slow
+def test_texts_and_tasks_are_done_and_go_on_behind_what_a_kill_left(
+    folder: EvaluationFolder,
+) -> None:
+    change(folder, checks={"texts": True, "tasks": True, "judge": False})
+    assert score.main([str(folder.path)]) == 0
+    assert (folder.read("result.json") or {})["outcome"] == "succeeded"
+    texts, tasks = folder.texts(), folder.tasks()
+    assert [one.text_id for one in texts] == [text.id for text in neutral.read_texts()]
+    done = {name: sum(one.task == name for one in tasks) for name in harness.task_names()}
+    assert set(done.values()) == {40}
+    lines = (folder.path / "texts.jsonl").read_text().splitlines(keepends=True)
+    (folder.path / "texts.jsonl").write_text("".join(lines[:60]) + lines[60][:10])
+    marked = (folder.path / "tasks.jsonl").read_text()
+    folder.remove("result.json")
+    assert score.main([str(folder.path)]) == 0
+    assert [one.text_id for one in folder.texts()] == [one.text_id for one in texts]
+    assert (folder.path / "tasks.jsonl").read_text() == marked, "no task is done twice"
+
+
 def test_only_one_process_scores(folder: EvaluationFolder, capsys: Any) -> None:
     with folder.lock() or pytest.fail("the lock is free"):
         assert score.main([str(folder.path)]) == 75
@@ -148,11 +173,11 @@ def world(sqlite: Database, tmp_path: Path, tiny_model: BaseModel) -> World:
     return build(sqlite, tmp_path, base=tiny_model, folder=adapter, pairs=12)
 
 
-def work_until_idle(world: World, job_id: str) -> None:
+def work_until_idle(world: World, job_id: str, handler: Handler = evaluation_handler) -> None:
     stop = threading.Event()
     worker = threading.Thread(
         target=run_worker,
-        args=(world, {"evaluation.score": evaluation_handler}, stop),
+        args=(world, {"evaluation.score": handler}, stop),
         kwargs={"poll_s": 0.05},
     )
     worker.start()
@@ -169,9 +194,13 @@ def work_until_idle(world: World, job_id: str) -> None:
 @pytest.mark.slow
 def test_an_evaluation_runs_from_launch_to_verdict_without_mlflow(world: World) -> None:
     evaluation = world.evaluations.launch(
-        ENGINEER, "legal", world.adapter.name, prompts=["one two three"]
+        ENGINEER, "legal", world.adapter.name, prompts=["one two three"], references=["two"],
+        checks=Checks(tasks=False, judge=True),
+    )  # fmt: skip
+    bench = Bench(Judge(), again=(), missing=())
+    work_until_idle(
+        world, evaluation.job.id, partial(evaluation_handler, judges=lambda _settings: bench)
     )
-    work_until_idle(world, evaluation.job.id)
     found = world.evaluations.get(ENGINEER, evaluation.id)
     assert (found.job.status, found.job.error) == (JobStatus.SUCCEEDED, None)
     assert found.job.message == "the adapter is inconclusive"
@@ -180,7 +209,36 @@ def test_an_evaluation_runs_from_launch_to_verdict_without_mlflow(world: World) 
     assert found.summary.n_pairs == world.dataset.n_eval
     assert found.summary.beta == 0.25
     assert len(world.evaluations.pair_scores(ENGINEER, evaluation.id)) == world.dataset.n_eval
-    assert len(world.evaluations.answers(ENGINEER, evaluation.id)) == 1
+    (said,) = world.evaluations.answers(ENGINEER, evaluation.id)
+    assert said.reference == "two"
+    assert found.summary.texts is not None
+    assert found.summary.texts.n_texts == len(neutral.read_texts())
+    assert found.summary.tasks == ()
+    assert found.summary.overlap is not None
+    assert found.summary.judged is not None
+    assert (found.summary.judged.n, found.summary.judged.judge) == (1, "judge-1")
+    assert len(world.evaluations.judgments(ENGINEER, evaluation.id)) == 2
+    assert found.summary.speed is not None
+    assert found.summary.speed.price_version == "1"
+
+
+def test_a_judge_that_nobody_set_is_named(world: World) -> None:
+    from services.evaluation import store
+    from tests.services.evaluation.world import scores
+
+    evaluation = world.evaluations.launch(
+        ENGINEER, "legal", world.adapter.name, checks=Checks(judge=True)
+    )
+    folder = EvaluationFolder(store.run_dir(world.settings.runs_dir, evaluation.id))
+    folder.path.mkdir(parents=True)
+    for one in scores(gained=25):
+        folder.add_score(one)
+    folder.write("result.json", {"outcome": "succeeded", "seen": 0, "too_long": 0, "seconds": 9.0})
+    work_until_idle(world, evaluation.job.id)
+    found = world.evaluations.get(ENGINEER, evaluation.id)
+    assert found.job.status is JobStatus.FAILED
+    assert "expected a worker that has a judge" in (found.job.error or "")
+    assert len(folder.scores()) == 25, "what was scored is kept"
 
 
 def test_an_adapter_that_changed_on_disk_is_refused_before_any_process_starts(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from services.errors import InvalidInput, MissingModel
 from services.evaluation.heldout import HeldOutPair
+from services.evaluation.models import AnswerPair
 from services.evaluation.summary import LeftOut, summarise
 from services.inference.models import BaseModel
 from tests.models import make_adapter, make_tiny_model
@@ -136,6 +137,10 @@ def test_a_pair_longer_than_the_model_reads_is_left_out(
     assert scoring.score_pair(subject, pair(0, "yes", "no " * 600)) is None
 
 
+def untimed(answer: AnswerPair) -> AnswerPair:
+    return replace(answer, base_seconds=None, adapter_seconds=None)
+
+
 def test_answers_are_greedy_alone_and_together_and_differ_by_the_adapter(
     tiny_model: BaseModel, adapter: Path
 ) -> None:
@@ -150,7 +155,8 @@ def test_answers_are_greedy_alone_and_together_and_differ_by_the_adapter(
         scoring.answer(subject, [prompt], first=5 + i, max_new_tokens=12)[0]
         for i, prompt in enumerate(prompts)
     ]
-    assert together == alone
+    assert [untimed(one) for one in together] == [untimed(one) for one in alone]
+    assert all((one.prompt_tokens or 0) > 0 and (one.base_seconds or 0) > 0 for one in together)
     assert all(0 < one.base_tokens <= 12 and 0 <= one.base_repetition < 1 for one in together)
     assert any(one.base != one.adapter for one in together)
 

@@ -103,7 +103,7 @@ def test_named_prompts_become_user_turns(world: World) -> None:
     [
         ({"prompts": [""]}, "prompt 1: expected 1 to 20000 characters, found 0"),
         ({"prompts": ["a", "b" * 20_001]}, "prompt 2: expected 1 to 20000"),
-        ({"prompts": ["a"] * 101}, "at most 100 prompts, found 101"),
+        ({"prompts": ["a"] * 301}, "at most 300 prompts, found 301"),
         ({"beta": 0}, "beta: expected a number above 0"),
         ({"beta": float("nan")}, "beta: expected a number above 0"),
     ],

@@ -7,20 +7,23 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from services import settings as configuration
 from services.db import Database
-from services.evaluation.models import AnswerPair, Evaluation, PairScore, Summary
+from services.evaluation.models import AnswerPair, Evaluation, Measured, PairScore, Summary
 from services.evaluation.service import Evaluations
 from services.evaluation.summary import LeftOut, summarise
 from services.inference.models import BaseModel
 from services.jobs.service import Jobs
+from services.metering.service import Metering
 from services.preferences.models import Dataset
 from services.preferences.service import Preferences
 from services.registry.models import Adapter
 from services.registry.service import Registry
 from services.settings import Settings
 from services.tenants.models import Actor, Role
+from tests.services.evaluation.measured import KEPT
 from tests.services.registry.adapters import BASE_DIGEST, write_adapter
 from tests.support import free_port
 
@@ -37,6 +40,7 @@ class World:
     settings: Settings
     db: Database
     jobs: Jobs
+    metering: Metering
     registry: Registry
     preferences: Preferences
     evaluations: Evaluations
@@ -79,7 +83,9 @@ def build(
         parameters={"beta": "0.25"},
     )
     evaluations = Evaluations(db, jobs, registry, preferences, runs_dir=settings.runs_dir)
-    return World(settings, db, jobs, registry, preferences, evaluations, dataset, adapter)
+    return World(
+        settings, db, jobs, Metering(db), registry, preferences, evaluations, dataset, adapter
+    )
 
 
 def freeze(preferences: Preferences, pairs: int) -> Dataset:
@@ -149,14 +155,21 @@ def answer(position: int, base: str = "Ankara.", adapter: str = "Ankara.") -> An
     )
 
 
-def summary(found: Sequence[PairScore], answers: Sequence[AnswerPair] = ()) -> Summary:
-    """The summary of some scores."""
-    return summarise(found, answers, beta=0.1, left_out=LeftOut(), seconds=1.5)
+def summary(
+    found: Sequence[PairScore],
+    answers: Sequence[AnswerPair] = (),
+    measured: Measured = KEPT,
+    **further: Any,
+) -> Summary:
+    """The summary of some scores; beside them nothing was lost unless told otherwise."""
+    return summarise(
+        found, answers, beta=0.1, left_out=LeftOut(), seconds=1.5, measured=measured, **further
+    )
 
 
 def finished(world: World, found: Sequence[PairScore]) -> Evaluation:
     """An evaluation that has ended with these scores."""
     evaluation = world.evaluations.launch(ENGINEER, "legal", world.adapter.name)
     answers = [answer(0), answer(1, adapter="Ankara Ankara Ankara Ankara")]
-    world.evaluations.finish(ENGINEER, evaluation.id, summary(found, answers), found, answers)
+    world.evaluations.finish(ENGINEER, evaluation.id, summary(found, answers), found, answers, KEPT)
     return world.evaluations.get(ENGINEER, evaluation.id)

@@ -11,6 +11,7 @@ import pytest
 from services.db import Database
 from services.errors import Unavailable
 from services.registry.mirror import refuse_unreachable
+from services.registry.models import Admission
 from services.registry.service import Registry
 from services.tenants.models import Actor
 from tests.conftest import free_port
@@ -19,6 +20,7 @@ from tests.services.registry.adapters import BASE_DIGEST, DATASET_SHA256, write_
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+PASSED = Admission.by_gate(passed=True, shortfalls=(), reason="")
 CLI = Actor.system("cli")
 
 # MLflow's own tables use what SQLAlchemy 2.1 calls deprecated.
@@ -102,7 +104,7 @@ def test_the_champion_is_mlflows_alias(
     registry = Registry(sqlite, tmp_path / "adapters", mlflow_uri)
     register(registry, write_adapter(tmp_path / "a"), "r1", tenant_id="t3")
     name = register(registry, write_adapter(tmp_path / "b", seed=1), "r2", tenant_id="t3")
-    registry.set_champion(CLI, "t3", name)
+    registry.set_champion(CLI, "t3", name, PASSED)
     chosen = client.get_model_version_by_alias("t3.legal", "champion")
     assert chosen.tags["param.adapter"] == name
 
@@ -112,7 +114,7 @@ def test_what_mlflow_missed_is_caught_up_once(
 ) -> None:
     away = Registry(sqlite, tmp_path / "adapters", f"http://127.0.0.1:{free_port()}")
     name = register(away, write_adapter(tmp_path / "a"), "r1", tenant_id="t4")
-    away.set_champion(CLI, "t4", name)
+    away.set_champion(CLI, "t4", name, PASSED)
     assert away.get(CLI, "t4", name).mlflow_model_uri is None
     with pytest.raises(Unavailable, match="MLflow: expected a server"):
         away.sync_mlflow()

@@ -1,5 +1,6 @@
 import shutil
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from services.db import Database
 from services.errors import (
     Conflict,
     DigestMismatch,
+    GateFailed,
     InvalidInput,
     MissingModel,
     NotFound,
@@ -18,7 +20,7 @@ from services.errors import (
 )
 from services.registry import folders
 from services.registry.digest import adapter_digest
-from services.registry.models import Adapter
+from services.registry.models import Adapter, Admission
 from services.registry.service import Registry
 from services.tenants.models import Actor, Role
 from tests.conftest import free_port, require
@@ -27,6 +29,11 @@ from tests.services.registry.adapters import BASE_DIGEST, DATASET_SHA256, write_
 ENGINEER = Actor("user", "u1", "Elif", {"legal": frozenset({Role.ENGINEER})})
 MANAGER = Actor("user", "u2", "Mert", {"legal": frozenset({Role.MANAGER})})
 STRANGER = Actor("user", "u3", "Nil", {"medical": frozenset({Role.ENGINEER})})
+PASSED = Admission.by_gate(passed=True, shortfalls=(), reason="")
+
+
+def choose(registry: Registry, actor: Actor, tenant_id: str, name: str) -> None:
+    registry.set_champion(actor, tenant_id, name, PASSED)
 
 
 @pytest.fixture
@@ -60,7 +67,7 @@ def test_another_tenant_can_neither_see_nor_register_nor_choose(
         lambda: registry.lineage(STRANGER, "legal", name),
         lambda: registry.of_run(STRANGER, "legal", "run-1"),
         lambda: registry.champion(STRANGER, "legal", "legal"),
-        lambda: registry.set_champion(STRANGER, "legal", name),
+        lambda: registry.set_champion(STRANGER, "legal", name, PASSED),
         lambda: register(registry, tmp_path / "a", STRANGER),
     ):
         with pytest.raises(NotPermitted):
@@ -79,7 +86,7 @@ def test_a_manager_reads_but_neither_registers_nor_chooses(
     with pytest.raises(NotPermitted, match="train"):
         register(registry, tmp_path / "a", MANAGER)
     with pytest.raises(NotPermitted, match="served"):
-        registry.set_champion(MANAGER, "legal", name)
+        registry.set_champion(MANAGER, "legal", name, PASSED)
 
 
 def test_the_name_is_the_alias_and_the_first_twelve_digits(
@@ -160,7 +167,7 @@ def test_an_alias_that_could_leave_the_folder_is_refused(
 
 @pytest.mark.parametrize("name", ["../legal-0123456789ab", "legal", "legal-0123456789ab/..", ""])
 def test_a_name_of_another_form_never_becomes_a_path(registry: Registry, name: str) -> None:
-    for look in (registry.get, registry.lineage, registry.set_champion):
+    for look in (registry.get, registry.lineage, partial(choose, registry)):
         with pytest.raises(InvalidInput, match="adapter name: expected"):
             look(ENGINEER, "legal", name)
 
@@ -255,8 +262,8 @@ def test_the_latest_choice_is_the_champion_and_earlier_ones_stay(
     assert registry.champion(ENGINEER, "legal", "legal") is None
     old = register(registry, write_adapter(tmp_path / "a"))
     new = register(registry, write_adapter(tmp_path / "b", seed=1), run_id="run-2")
-    registry.set_champion(ENGINEER, "legal", old.name)
-    registry.set_champion(ENGINEER, "legal", new.name)
+    registry.set_champion(ENGINEER, "legal", old.name, PASSED)
+    registry.set_champion(ENGINEER, "legal", new.name, PASSED)
     champion = registry.champion(MANAGER, "legal", "legal")
     assert champion is not None
     assert (champion.adapter, champion.actor_name) == (new.name, "Elif")
@@ -272,3 +279,35 @@ def test_the_audit_event_names_the_whole_chain(registry: Registry, tmp_path: Pat
         "digest": adapter.digest, "run_id": "run-1", "dataset_sha256": DATASET_SHA256,
         "base_model": "smollm2", "base_digest": BASE_DIGEST, "size_bytes": adapter.size_bytes,
     }  # fmt: skip
+
+
+def test_nobody_becomes_champion_without_a_passed_gate_or_a_reason() -> None:
+    with pytest.raises(GateFailed, match="found neither: It was never evaluated"):
+        Admission.by_gate(passed=False, shortfalls=("It was never evaluated.",), reason="  ")
+    with pytest.raises(InvalidInput, match="a reason to restore"):
+        Admission.restored(" ")
+
+
+@pytest.mark.parametrize(
+    ("admission", "told"),
+    [
+        (PASSED, {"admission": "gate", "reason": "", "shortfalls": []}),
+        (
+            Admission.by_gate(passed=False, shortfalls=("Too few.",), reason=" the board asked "),
+            {"admission": "override", "reason": "the board asked", "shortfalls": ["Too few."]},
+        ),
+        (
+            Admission.restored("errors"),
+            {"admission": "restored", "reason": "errors", "shortfalls": []},
+        ),
+    ],
+)
+def test_the_log_tells_why_an_adapter_became_champion(
+    registry: Registry, tmp_path: Path, admission: Admission, told: dict[str, object]
+) -> None:
+    adapter = register(registry, write_adapter(tmp_path / "a"))
+    registry.set_champion(ENGINEER, "legal", adapter.name, admission)
+    with registry.db.read() as session:
+        rows = session.scalars(select(OutboxRow)).all()
+    (row,) = [row for row in rows if row.action == "adapter.champion_set"]
+    assert row.details == {"alias": "legal", "digest": adapter.digest, **told}
