@@ -33,6 +33,16 @@ def assign(route: Route, subject: str) -> Arm:
         route: The split; one without a candidate gives the stable arm.
         subject: Who asks, stable over a conversation: a user id, a conversation id or a key id.
     """
-    if route.candidate is None or route.percent <= 0:
-        return Arm.STABLE
-    return Arm.CANARY if bucket(route, subject) < route.percent * _PER_PERCENT else Arm.STABLE
+    return place(route, subject)[0]
+
+
+def place(route: Route, subject: str) -> tuple[Arm, int | None]:
+    """The arm of one user, and the place in the split that decided it.
+
+    Returns:
+        None as the place where there is no candidate.
+    """
+    if route.candidate is None:
+        return Arm.STABLE, None
+    found = bucket(route, subject)
+    return (Arm.CANARY if found < route.percent * _PER_PERCENT else Arm.STABLE), found

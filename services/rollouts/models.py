@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 
 class RolloutState(StrEnum):
-    """Where a rollout stands; always that of its latest step."""
+    """Where a rollout stands; always that of its latest step.
+
+    planned -> preloading -> stepping -> promoted
+                             stepping <-> paused, drilling
+    every state -> rolled_back
+    """
 
     PLANNED = "planned"
+    PRELOADING = "preloading"
     STEPPING = "stepping"
+    PAUSED = "paused"
+    DRILLING = "drilling"
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled_back"
 
     @property
     def is_open(self) -> bool:
-        """Whether the rollout still splits traffic."""
-        return self in {RolloutState.PLANNED, RolloutState.STEPPING}
+        """Whether the rollout has not ended."""
+        return self not in {RolloutState.PROMOTED, RolloutState.ROLLED_BACK}
 
 
 class Arm(StrEnum):
-    """Which side of a split answered; `PINNED` when the client named an adapter itself."""
+    """Which side of a split answered.
+
+    `PINNED` when the client named an adapter itself, `FALLBACK` when the engine failed and a
+    second one answered with a model of its own: neither tells anything about a split.
+    """
 
     STABLE = "stable"
     CANARY = "canary"
     PINNED = "pinned"
+    FALLBACK = "fallback"
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,21 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Planned:
+    """How a rollout drives itself; fixed at its start.
+
+    Attributes:
+        policy_source: YAML; see `services.rollouts.policy`.
+        backend: What splits the traffic; see `services.rollouts.backends`.
+        target: Where, in the backend's words; empty for the gateway.
+    """
+
+    policy_source: str
+    backend: str = "gateway"
+    target: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Rollout:
     """One candidate's way to an alias.
 
@@ -57,6 +86,7 @@ class Rollout:
         candidate: The adapter that is tried.
         salt: Random, public; makes the split of this rollout independent of all others.
         steps: All steps, oldest first, at least one.
+        plan: How it drives itself; None where a person moves it.
     """
 
     id: str
@@ -67,6 +97,7 @@ class Rollout:
     salt: str
     started_at: datetime
     steps: tuple[Step, ...]
+    plan: Planned | None = None
 
     @property
     def state(self) -> RolloutState:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import secrets
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
-from services.audit.outbox import record
 from services.db import Clock, Database, new_id, utcnow
-from services.errors import Conflict, GateFailed, InvalidInput, NotFound, Unavailable
+from services.errors import Conflict, GateFailed, InvalidInput, Unavailable
 from services.evaluation.gate import gate
-from services.rollouts import store, traffic
-from services.rollouts.models import Rollout, RolloutState, Route, Step, Traffic
+from services.registry.models import Admission
+from services.rollouts import checks, routing, store, traffic
+from services.rollouts.judging import Verdict
+from services.rollouts.models import Planned, Rollout, RolloutState, Route, Step, Traffic
+from services.rollouts.moving import Announce, Change, Steps
+from services.rollouts.policy import read_policy
+from services.rollouts.statements import Sign
 from services.tenants.models import Actor, Permission
 from services.tenants.scope import scope
 
@@ -26,9 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_REASON = 2_000
-"""Characters of a reason that are kept; a longer one is refused."""
-
 
 class Rollouts:
     """Starts, steps, promotes and rolls back.
@@ -37,6 +37,8 @@ class Rollouts:
         tenants: Owns what an alias means.
         registry: Knows the adapters, and the champion of each alias.
         evaluations: Knows whether a candidate was proved better.
+        sign: Signs each step; None leaves them unsigned.
+        announce: Is told of each step, in its transaction.
     """
 
     def __init__(
@@ -47,29 +49,46 @@ class Rollouts:
         evaluations: Evaluations,
         *,
         clock: Clock = utcnow,
+        sign: Sign | None = None,
+        announce: Announce | None = None,
     ) -> None:
         self._db = db
         self._tenants = tenants
         self._registry = registry
         self._evaluations = evaluations
         self._clock = clock
+        self._steps = Steps(registry, clock, sign, announce)
 
     def start(
-        self, actor: Actor, tenant_id: str, alias: str, candidate: str, *, percent: int
+        self,
+        actor: Actor,
+        tenant_id: str,
+        alias: str,
+        candidate: str,
+        *,
+        percent: int = 0,
+        plan: Planned | None = None,
     ) -> Rollout:
         """Begin to try a candidate on an alias.
 
         Args:
-            percent: First share of the candidate, 0 (loaded, not served) to 100.
+            percent: First share of the candidate, 0 (loaded, not served) to 100; 0 with a plan.
+            plan: By which the driver moves it from then on; None leaves that to people.
 
         Raises:
             NotFound: The tenant has no adapter of that name.
             InvalidInput: The adapter was made for another alias, the alias means it already, or
-                the share is out of range.
+                the share is out of range, or the policy cannot be read.
             Conflict: The alias has an open rollout.
         """
         scope(actor, tenant_id, Permission.ROLL_OUT)
-        _check_percent(percent)
+        checks.check_percent(percent)
+        if plan is not None:
+            read_policy(plan.policy_source)
+            if percent:
+                raise InvalidInput(
+                    f"percent: expected 0 beside a policy, whose first step decides, found {percent}"
+                )
         adapter = self._registry.get(actor, tenant_id, candidate)
         if adapter.alias != alias:
             raise InvalidInput(
@@ -93,9 +112,9 @@ class Rollouts:
                 salt=secrets.token_hex(16),
                 started_at=now,
                 steps=(Step(1, state, percent, "", actor.id, actor.name, now),),
+                plan=plan,
             )
-            store.add(session, rollout)
-            self._record(session, actor, "rollout.started", rollout)
+            self._steps.begin(session, actor, rollout)
         return rollout
 
     def step(self, actor: Actor, rollout_id: str, percent: int) -> Rollout:
@@ -106,15 +125,91 @@ class Rollouts:
             InvalidInput: The share is out of range.
             Conflict: The rollout has ended.
         """
-        _check_percent(percent)
+        checks.check_percent(percent)
         with self._db.write() as session:
             rollout = self._locked(session, actor, rollout_id)
-            _check_open(rollout)
-            stepped = self._append(session, actor, rollout, RolloutState.STEPPING, percent, "")
-            self._record(session, actor, "rollout.stepped", stepped)
-        return stepped
+            checks.check_open(rollout)
+            checks.check_no_drill(rollout)
+            change = Change("rollout.stepped", RolloutState.STEPPING, percent)
+            return self._steps.append(session, actor, rollout, change)
 
-    def promote(self, actor: Actor, rollout_id: str, *, reason: str = "") -> Rollout:
+    def pause(self, actor: Actor, rollout_id: str, *, reason: str = "") -> Rollout:
+        """Have the driver go no further; the share stays, and what fails still goes back.
+
+        Raises:
+            NotFound: No such rollout in the actor's tenants.
+            Conflict: The rollout has ended, is paused, or is in a drill.
+        """
+        reason = checks.check_reason(reason)
+        with self._db.write() as session:
+            rollout = self._locked(session, actor, rollout_id)
+            checks.check_open(rollout)
+            checks.check_no_drill(rollout)
+            if rollout.state is RolloutState.PAUSED:
+                raise Conflict(f"rollout {rollout_id}: expected one that moves, found a paused one")
+            change = Change("rollout.paused", RolloutState.PAUSED, rollout.percent, reason)
+            return self._steps.append(session, actor, rollout, change)
+
+    def resume(self, actor: Actor, rollout_id: str) -> Rollout:
+        """Go on where a pause began; the step is looked at from its beginning.
+
+        Raises:
+            NotFound: No such rollout in the actor's tenants.
+            Conflict: The rollout is not paused.
+        """
+        with self._db.write() as session:
+            rollout = self._locked(session, actor, rollout_id)
+            if rollout.state is not RolloutState.PAUSED:
+                raise Conflict(
+                    f"rollout {rollout_id}: expected a paused one, found {rollout.state.value}"
+                )
+            state = RolloutState.STEPPING if rollout.percent else RolloutState.PLANNED
+            change = Change("rollout.resumed", state, rollout.percent)
+            return self._steps.append(session, actor, rollout, change)
+
+    def drill(self, actor: Actor, rollout_id: str) -> Rollout:
+        """Rehearse a rollback: everybody goes to the stable arm, then back, by the driver.
+
+        Raises:
+            NotFound: No such rollout in the actor's tenants.
+            Conflict: The candidate has no share now, or a drill is running.
+        """
+        with self._db.write() as session:
+            rollout = self._locked(session, actor, rollout_id)
+            checks.check_no_drill(rollout)
+            is_split = rollout.state in {RolloutState.STEPPING, RolloutState.PAUSED}
+            if not is_split or rollout.percent == 0:
+                raise Conflict(
+                    f"drill of rollout {rollout_id}: expected a candidate with a share, "
+                    f"found {rollout.state.value} at {rollout.percent} %"
+                )
+            change = Change("rollout.drilled", RolloutState.DRILLING, 0, "drill")
+            return self._steps.append(session, actor, rollout, change)
+
+    def follow(self, actor: Actor, seen: Rollout, change: Change) -> Rollout:
+        """Append a step that the driver decided on, unless the rollout has moved meanwhile.
+
+        Raises:
+            NotFound: No such rollout in the actor's tenants.
+            Conflict: It is no longer as the driver saw it.
+        """
+        with self._db.write() as session:
+            rollout = self._locked(session, actor, seen.id)
+            if rollout.steps[-1].seq != seen.steps[-1].seq:
+                raise Conflict(
+                    f"rollout {seen.id}: expected step {seen.steps[-1].seq}, "
+                    f"found step {rollout.steps[-1].seq}"
+                )
+            return self._steps.append(session, actor, rollout, change)
+
+    def promote(
+        self,
+        actor: Actor,
+        rollout_id: str,
+        *,
+        reason: str = "",
+        seen: Rollout | None = None,
+    ) -> Rollout:
         """Make the candidate what the alias means.
 
         The alias, the champion and the last step change in one transaction; MLflow, which only
@@ -122,41 +217,51 @@ class Rollouts:
 
         Args:
             reason: Needed where the latest evaluation does not say that the candidate is better.
+            seen: The rollout as the driver judged it; None for a person.
 
         Raises:
             NotFound: No such rollout in the actor's tenants.
             GateFailed: The gate is not passed and no reason was given; names what it misses.
-            Conflict: The rollout has ended, or the alias was moved by hand meanwhile.
+            Conflict: The rollout has ended or is in a drill, the alias was moved by hand
+                meanwhile, or the rollout is no longer as the driver saw it.
         """
-        reason = _check_reason(reason)
+        reason = checks.check_reason(reason)
         found = self.get(actor, rollout_id)
         scope(actor, found.tenant_id, Permission.ROLL_OUT)
         judged = gate(self._evaluations.latest_for(actor, found.tenant_id, found.candidate))
         with self._db.write() as session:
             rollout = self._locked(session, actor, rollout_id)
-            _check_open(rollout)
+            checks.check_open(rollout)
+            checks.check_no_drill(rollout)
+            if seen is not None and rollout.steps != seen.steps:
+                raise Conflict(f"rollout {rollout_id}: expected it unmoved, found another step")
             if not judged.passed and not reason:
                 raise GateFailed(
                     f"promotion of {rollout.candidate!r}: {' '.join(judged.reasons)} "
                     "Give a reason to promote it all the same."
                 )
-            rollout = self._promote(session, actor, rollout, reason, judged)
+            rollout = self._promote(session, actor, rollout, reason, judged, seen is not None)
         self._mirror()
         return rollout
 
-    def rollback(self, actor: Actor, rollout_id: str, *, reason: str) -> Rollout:
+    def rollback(
+        self, actor: Actor, rollout_id: str, *, reason: str, verdict: Verdict | None = None
+    ) -> Rollout:
         """Restore what the alias meant when the rollout began, whatever came since.
 
         An open rollout ends with the candidate at 0 %. After a promotion the alias, and the
         champion, go back to the stable adapter; where that was the base model, the champion
         stays, because only an adapter can be one.
 
+        Args:
+            verdict: The look that led to it; None for a person.
+
         Raises:
             NotFound: No such rollout in the actor's tenants.
             InvalidInput: No reason was given.
             Conflict: It was rolled back already, or the promoted alias has moved on since.
         """
-        reason = _check_reason(reason)
+        reason = checks.check_reason(reason)
         if not reason:
             raise InvalidInput("rollback: expected a reason, found an empty one")
         with self._db.write() as session:
@@ -166,10 +271,19 @@ class Rollouts:
             was_promoted = rollout.state is RolloutState.PROMOTED
             if was_promoted:
                 self._refuse_second(session, rollout.tenant_id, rollout.alias)
-                self._move(session, actor, rollout, rollout.candidate, rollout.stable)
-            rolled = self._append(session, actor, rollout, RolloutState.ROLLED_BACK, 0, reason)
-            details = {"reason": reason, "was_promoted": was_promoted}
-            self._record(session, actor, "rollout.rolled_back", rolled, details)
+                self._move(
+                    session, actor, rollout, rollout.candidate, rollout.stable,
+                    Admission.restored(reason),
+                )  # fmt: skip
+            change = Change(
+                "rollout.rolled_back",
+                RolloutState.ROLLED_BACK,
+                0,
+                reason,
+                details={"reason": reason, "was_promoted": was_promoted},
+                verdict=verdict,
+            )
+            rolled = self._steps.append(session, actor, rollout, change)
         if was_promoted:
             self._mirror()
         return rolled
@@ -187,12 +301,12 @@ class Rollouts:
             NotFound: There is none of that id in the actor's tenants.
         """
         with self._db.read() as session:
-            return _visible(actor, rollout_id, store.get(session, rollout_id))
+            return checks.visible(actor, rollout_id, store.get(session, rollout_id))
 
     def traffic(self, actor: Actor, rollout_id: str) -> Traffic:
         """What each arm has answered, and how the observed split compares with the asked one."""
         with self._db.read() as session:
-            rollout = _visible(actor, rollout_id, store.get(session, rollout_id))
+            rollout = checks.visible(actor, rollout_id, store.get(session, rollout_id))
             return traffic.measure(session, rollout)
 
     def routes(self) -> dict[tuple[str, str], Route]:
@@ -201,41 +315,44 @@ class Rollouts:
         The open rollouts are read before the aliases: should a promotion fall between the two
         reads, the alias means the candidate already and no user is sent back to the old adapter.
         """
-        with self._db.read() as session:
-            opened = store.all_open(session)
-        routes = {
-            (tenant_id, alias): Route(tenant_id, alias, adapter)
-            for (tenant_id, alias), adapter in self._tenants.alias_table().items()
-        }
-        for rollout in opened:
-            key = (rollout.tenant_id, rollout.alias)
-            stable = routes[key].stable if key in routes else rollout.stable
-            routes[key] = Route(
-                tenant_id=rollout.tenant_id,
-                alias=rollout.alias,
-                stable=stable,
-                candidate=rollout.candidate,
-                percent=rollout.percent,
-                salt=rollout.salt,
-                rollout_id=rollout.id,
-            )
-        return routes
+        return routing.routes(self._db, self._tenants)
 
     def _promote(
-        self, session: Session, actor: Actor, rollout: Rollout, reason: str, judged: Gate
+        self,
+        session: Session,
+        actor: Actor,
+        rollout: Rollout,
+        reason: str,
+        judged: Gate,
+        is_judged: bool,
     ) -> Rollout:
-        self._move(session, actor, rollout, rollout.stable, rollout.candidate)
-        promoted = self._append(session, actor, rollout, RolloutState.PROMOTED, 100, reason)
+        admission = Admission.by_gate(
+            passed=judged.passed, shortfalls=judged.reasons, reason=reason
+        )
+        self._move(session, actor, rollout, rollout.stable, rollout.candidate, admission)
         details = {
             "reason": reason,
             "gate_passed": judged.passed,
             "gate_reasons": list(judged.reasons),
         }
-        self._record(session, actor, "rollout.promoted", promoted, details)
-        return promoted
+        change = Change(
+            "rollout.promoted",
+            RolloutState.PROMOTED,
+            100,
+            reason,
+            details=details,
+            is_judged=is_judged,
+        )
+        return self._steps.append(session, actor, rollout, change)
 
     def _move(
-        self, session: Session, actor: Actor, rollout: Rollout, old: str | None, new: str | None
+        self,
+        session: Session,
+        actor: Actor,
+        rollout: Rollout,
+        old: str | None,
+        new: str | None,
+        admission: Admission,
     ) -> None:
         """Point the alias from `old` to `new`, unless somebody moved it by hand meanwhile."""
         found = self._tenants.alias_table().get((rollout.tenant_id, rollout.alias))
@@ -246,7 +363,9 @@ class Rollouts:
             )
         self._tenants.alias_in_session(session, actor, rollout.tenant_id, rollout.alias, new)
         if new is not None:
-            self._registry.set_champion_in_session(session, actor, rollout.tenant_id, new)
+            self._registry.set_champion_in_session(
+                session, actor, rollout.tenant_id, new, admission
+            )
 
     def _mirror(self) -> None:
         """Let MLflow follow; traffic does not wait for it."""
@@ -256,24 +375,10 @@ class Rollouts:
             log.warning("MLflow does not know the new champion yet: %s", error)
 
     def _locked(self, session: Session, actor: Actor, rollout_id: str) -> Rollout:
-        found = _visible(actor, rollout_id, store.get(session, rollout_id))
+        found = checks.visible(actor, rollout_id, store.get(session, rollout_id))
         scope(actor, found.tenant_id, Permission.ROLL_OUT)
         store.lock_alias(session, found.tenant_id, found.alias)
-        return _visible(actor, rollout_id, store.get(session, rollout_id))
-
-    def _append(
-        self,
-        session: Session,
-        actor: Actor,
-        rollout: Rollout,
-        state: RolloutState,
-        percent: int,
-        reason: str,
-    ) -> Rollout:
-        seq = rollout.steps[-1].seq + 1
-        step = Step(seq, state, percent, reason, actor.id, actor.name, self._clock())
-        store.add_step(session, rollout.id, step)
-        return replace(rollout, steps=(*rollout.steps, step))
+        return checks.visible(actor, rollout_id, store.get(session, rollout_id))
 
     def _refuse_second(self, session: Session, tenant_id: str, alias: str) -> None:
         if (found := store.open_for(session, tenant_id, alias)) is not None:
@@ -281,51 +386,3 @@ class Rollouts:
                 f"alias {alias!r}: expected no open rollout, found {found.id}, which tries "
                 f"{found.candidate!r} at {found.percent} %; promote it or roll it back first"
             )
-
-    def _record(
-        self,
-        session: Session,
-        actor: Actor,
-        action: str,
-        rollout: Rollout,
-        details: dict[str, Any] | None = None,
-    ) -> None:
-        facts = {
-            "alias": rollout.alias,
-            "stable": rollout.stable,
-            "candidate": rollout.candidate,
-            "percent": rollout.percent,
-        }
-        record(
-            session,
-            actor,
-            action,
-            f"rollout:{rollout.id}",
-            tenant_id=rollout.tenant_id,
-            details=facts | (details or {}),
-            at=rollout.steps[-1].at,
-        )
-
-
-def _visible(actor: Actor, rollout_id: str, found: Rollout | None) -> Rollout:
-    """The rollout, or the same refusal for one that is missing and one that is another's."""
-    if found is None or not actor.may(Permission.READ_MODELS, found.tenant_id):
-        raise NotFound(f"there is no rollout {rollout_id!r} in your tenants")
-    return found
-
-
-def _check_open(rollout: Rollout) -> None:
-    if not rollout.is_open:
-        raise Conflict(f"rollout {rollout.id}: expected an open one, found {rollout.state.value}")
-
-
-def _check_percent(percent: int) -> None:
-    if isinstance(percent, bool) or not isinstance(percent, int) or not 0 <= percent <= 100:
-        raise InvalidInput(f"percent: expected a whole number from 0 to 100, found {percent!r}")
-
-
-def _check_reason(reason: str) -> str:
-    reason = reason.strip()
-    if len(reason) > MAX_REASON:
-        raise InvalidInput(f"reason: expected at most {MAX_REASON} characters, found {len(reason)}")
-    return reason

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 
 from sqlalchemy import ForeignKey, Index, Select, exists, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from services.db import Base
-from services.rollouts.models import Rollout, RolloutState, Step
+from services.rollouts.models import Planned, Rollout, RolloutState, Step
 
 _ENDED = [state.value for state in RolloutState if not state.is_open]
 
@@ -46,6 +47,17 @@ class StepRow(Base):
     at: Mapped[datetime]
 
 
+class PlanRow(Base):
+    """How a rollout drives itself."""
+
+    __tablename__ = "rollout_plans"
+
+    rollout_id: Mapped[str] = mapped_column(ForeignKey(RolloutRow.id), primary_key=True)
+    policy_source: Mapped[str]
+    backend: Mapped[str]
+    target: Mapped[dict[str, Any]]
+
+
 def lock_alias(session: Session, tenant_id: str, alias: str) -> None:
     """Let one transaction at a time change the rollouts of one alias.
 
@@ -73,6 +85,8 @@ def add(session: Session, rollout: Rollout) -> None:
     session.flush()
     for step in rollout.steps:
         add_step(session, rollout.id, step)
+    if rollout.plan is not None:
+        add_plan(session, rollout.id, rollout.plan)
 
 
 def add_step(session: Session, rollout_id: str, step: Step) -> None:
@@ -90,6 +104,26 @@ def add_step(session: Session, rollout_id: str, step: Step) -> None:
         )
     )
     session.flush()
+
+
+def plans(session: Session, rollout_ids: Sequence[str]) -> dict[str, Planned]:
+    """The plans of some rollouts, by id."""
+    found = session.scalars(select(PlanRow).where(PlanRow.rollout_id.in_(rollout_ids)))
+    return {
+        row.rollout_id: Planned(row.policy_source, row.backend, dict(row.target)) for row in found
+    }
+
+
+def add_plan(session: Session, rollout_id: str, plan: Planned) -> None:
+    """Keep how a rollout drives itself."""
+    session.add(
+        PlanRow(
+            rollout_id=rollout_id,
+            policy_source=plan.policy_source,
+            backend=plan.backend,
+            target=dict(plan.target),
+        )
+    )
 
 
 def get(session: Session, rollout_id: str) -> Rollout | None:
@@ -135,7 +169,8 @@ def _assemble(session: Session, rows: Sequence[RolloutRow]) -> list[Rollout]:
     )
     for step in found:
         steps[step.rollout_id].append(_step(step))
-    return [_rollout(row, steps[row.id]) for row in rows]
+    planned = plans(session, list(steps))
+    return [_rollout(row, steps[row.id], planned.get(row.id)) for row in rows]
 
 
 def _step(row: StepRow) -> Step:
@@ -150,7 +185,7 @@ def _step(row: StepRow) -> Step:
     )
 
 
-def _rollout(row: RolloutRow, steps: Iterable[Step]) -> Rollout:
+def _rollout(row: RolloutRow, steps: Iterable[Step], plan: Planned | None) -> Rollout:
     return Rollout(
         id=row.id,
         tenant_id=row.tenant_id,
@@ -160,4 +195,5 @@ def _rollout(row: RolloutRow, steps: Iterable[Step]) -> Rollout:
         salt=row.salt,
         started_at=row.started_at,
         steps=tuple(steps),
+        plan=plan,
     )

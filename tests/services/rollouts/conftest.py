@@ -13,6 +13,7 @@ from argon2 import PasswordHasher
 
 from services.db import Database, utcnow
 from services.evaluation.models import Evaluation, Range, Summary, Verdict
+from services.evaluation.policy import DEFAULT_POLICY
 from services.evaluation.service import Evaluations
 from services.jobs.models import Job
 from services.registry.service import Registry
@@ -20,6 +21,7 @@ from services.rollouts.service import Rollouts
 from services.tenants.models import Actor, Limits, Role
 from services.tenants.service import Tenants
 from tests.conftest import free_port
+from tests.services.evaluation.measured import FINDINGS
 from tests.services.registry.adapters import BASE_DIGEST, DATASET_SHA256, write_adapter
 
 SYSTEM = Actor.system("test")
@@ -47,12 +49,19 @@ class Judge:
                 "reward_margin": _FLAT,
                 "chosen_shift": _FLAT,
                 "rejected_shift": _FLAT,
+                **FINDINGS,
             }
         )
         facts: dict[str, Any] = dict.fromkeys(Evaluation.__dataclass_fields__, "")
         job = cast(Job, None)
         return Evaluation(
-            **facts | {"job": job, "summary": summary, "created_at": datetime.now(UTC)}
+            **facts
+            | {
+                "job": job,
+                "summary": summary,
+                "created_at": datetime.now(UTC),
+                "policy": DEFAULT_POLICY,
+            }  # fmt: skip
         )
 
 
@@ -91,13 +100,21 @@ def stage(database: Database, tmp_path: Path) -> Stage:
     return build_stage(database, tmp_path)
 
 
-def build_stage(database: Database, folder: Path, clock: Callable[[], datetime] = utcnow) -> Stage:
+def build_stage(
+    database: Database,
+    folder: Path,
+    clock: Callable[[], datetime] = utcnow,
+    *,
+    is_new: bool = True,
+    **more: Any,
+) -> Stage:
     hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     tenants = Tenants(database, hasher=hasher)
-    for name in ("legal", "medical"):
+    for name in ("legal", "medical") if is_new else ():
         tenants.create(SYSTEM, name.title(), limits=LIMITS, tenant_id=name)
     # MLflow is a server at which nobody listens: rollouts must not need it.
     registry = Registry(database, folder / "adapters", f"http://127.0.0.1:{free_port()}")
     judge = Judge()
-    rollouts = Rollouts(database, tenants, registry, cast(Evaluations, judge), clock=clock)
+    evaluations = cast(Evaluations, judge)
+    rollouts = Rollouts(database, tenants, registry, evaluations, clock=clock, **more)
     return Stage(database, tenants, registry, rollouts, folder / "sources", judge)

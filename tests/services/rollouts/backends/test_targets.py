@@ -1,0 +1,35 @@
+"""What a plan says about its target is checked before a cluster is asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.errors import InvalidInput
+from services.rollouts.backends.targets import read_target, storage_uri, variant_of
+from tests.services.rollouts.backends.scenes import TARGET, rollout
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": ""}, "expected a value for name"),
+        ({"storage_uri": ""}, "expected a value for storage_uri"),
+        ({"namespace": "../kube-system"}, "what Kubernetes takes as a name"),
+        ({"name": "Support"}, "what Kubernetes takes as a name"),
+        ({"storageUri": "x"}, "found the unknown 'storageUri'"),
+    ],
+)
+def test_a_wrong_target_is_refused_in_words(changes: dict[str, str], words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        read_target({**TARGET, **changes}, "storage_uri")
+
+
+def test_the_place_of_the_adapter_is_filled_in() -> None:
+    target = read_target({**TARGET, "storage_uri": "s3://adapters/{adapter}/"}, "storage_uri")
+    assert storage_uri(target, rollout()) == "s3://adapters/support-3fa2c1d09b7e/"
+
+
+def test_a_variant_is_named_by_the_digest_of_its_adapter() -> None:
+    assert variant_of("a-very-long-alias-of-somebody-0123456789ab") == "v-0123456789ab"
+    with pytest.raises(InvalidInput, match="12 hex digits"):
+        variant_of("support")
