@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import socket
 import sys
 
@@ -13,6 +12,9 @@ from services import bootstrap
 from services import settings as configuration
 from services.errors import PortInUse
 from services.gateway.app import build_app
+from services.gateway.ledger import Scribe
+from services.gateway.logs import Lines, configure
+from services.gateway.protocol import BoundedProtocol
 
 DRAIN_S = 20
 """How long running requests may go on after SIGTERM before they are cut off and recorded."""
@@ -33,15 +35,14 @@ def main() -> None:
         PortInUse: Another program listens on the gateway's port.
     """
     settings = configuration.load()
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    lines = Lines()
+    configure(settings.log_level, lines)
     listener = _listen(settings.host, settings.gateway_port)
-    app = build_app(bootstrap.build(settings), on_started=_tune)
+    app = build_app(bootstrap.build(settings), on_started=_tune, lines=lines, ledger=Scribe())
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -52,9 +53,12 @@ def main() -> None:
         timeout_graceful_shutdown=DRAIN_S,
         timeout_keep_alive=30,
         backlog=BACKLOG,
-        h11_max_incomplete_event_size=64 * 1024,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    lines.start()
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        lines.stop()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from services.db import new_id
 from services.errors import ConsoleError
-from services.gateway.answers import Receive, Scope, Send, send_error, wrong_method
+from services.gateway.answers import Message, Receive, Scope, Send, send_error, wrong_method
 from services.gateway.endpoints import build_endpoints
+from services.gateway.ledger import Ledger
+from services.gateway.logs import Lines, request_id
 from services.gateway.parts import Parts
 from services.gateway.running import LAST_ANSWERS_S, Gateway
 
@@ -17,8 +20,16 @@ CHAT_PATH = "/v1/chat/completions"
 class GatewayApp:
     """The ASGI application; lives as long as the server's lifespan."""
 
-    def __init__(self, parts: Parts, on_started: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        on_started: Callable[[], None],
+        lines: Lines | None,
+        ledger: Ledger | None,
+    ) -> None:
         self._parts = parts
+        self._lines = lines
+        self._ledger = ledger
         self._on_started = on_started
         self._rest = build_endpoints(self._running)
         self.gateway: Gateway | None = None
@@ -30,7 +41,25 @@ class GatewayApp:
         elif scope["type"] == "http" and scope["path"] == CHAT_PATH:
             await self._chat(scope, receive, send)
         else:
-            await self._rest(scope, receive, send)
+            await self._other(scope, receive, send)
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Everything but chat: has an id too, and leaves a line in the log."""
+        request_id.set(new_id())
+        began, status = time.perf_counter(), 500
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._rest(scope, receive, note)
+        finally:
+            route = getattr(scope.get("route"), "path", "")
+            seconds = time.perf_counter() - began
+            self._running().requests.other(scope["method"], route, status, seconds)
 
     async def _chat(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "POST":
@@ -58,16 +87,24 @@ class GatewayApp:
             await send({"type": "lifespan.shutdown.failed", "message": message})
 
     async def _start(self) -> Gateway:
-        gateway = Gateway(self._parts)
+        gateway = Gateway(self._parts, self._lines, self._ledger)
         gateway.start()
         self._on_started()
         return gateway
 
 
-def build_app(parts: Parts, *, on_started: Callable[[], None] = lambda: None) -> GatewayApp:
+def build_app(
+    parts: Parts,
+    *,
+    on_started: Callable[[], None] = lambda: None,
+    lines: Lines | None = None,
+    ledger: Ledger | None = None,
+) -> GatewayApp:
     """The gateway over these domains, as an ASGI application.
 
     Args:
         on_started: Called when everything is in memory and before the first request.
+        lines: Where the lines of requests are written; None for nowhere.
+        ledger: Makes outcomes durable; in this process unless given.
     """
-    return GatewayApp(parts, on_started)
+    return GatewayApp(parts, on_started, lines, ledger)

@@ -1,7 +1,7 @@
 """The hot route, `POST /v1/chat/completions`: plain ASGI, no framework between socket and engine.
 
-A request passes, in this order: size, key, body, writer, limits, model and arm, policy, engine,
-policy, record, answer. The body's `model` field stays what the engine says (the adapter or base that answered),
+A request passes, in this order: size, key, body, writer, model and arm, limits, policy, journal,
+engine, policy, record, answer. The body's `model` field stays what the engine says (the adapter or base that answered),
 as vLLM does it; the alias that was asked for is in the receipt.
 
 What a receipt commits to: the exact bytes of the request body, and the exact bytes of the response
@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import replace
 
 from services.db import new_id
-from services.errors import ConsoleError, DigestMismatch, EngineUnavailable, MissingModel
+from services.errors import ConsoleError, EngineUnavailable, Unavailable
 from services.gateway.answers import (
     ClientGone,
     Receive,
@@ -26,17 +27,20 @@ from services.gateway.answers import (
     send_error,
     send_json,
 )
+from services.gateway.asking import Asking
 from services.gateway.chat_request import DEFAULT_COMPLETION, ChatRequest, read_chat_request
 from services.gateway.client import ClientWatch
-from services.gateway.exchange import Exchange, whole_answer
+from services.gateway.exchange import Exchange, counted, whole_answer
 from services.gateway.guarding import FILTERED, Blocked, Guarding
-from services.gateway.limits import Ask, Limiter
+from services.gateway.intents import Journal
+from services.gateway.limits import Ask, Hold, Limiter, OverLimit, Who, dearest
+from services.gateway.logs import RequestLog, request_id
 from services.gateway.metrics import Metrics
-from services.gateway.outcome import Chosen, Outcome, Status
+from services.gateway.outcome import Outcome, Status
 from services.gateway.preload import Preloader
+from services.gateway.refusals import Refusals
 from services.gateway.snapshot import Directory
 from services.gateway.sse import StreamReader, error_frame
-from services.gateway.upstream import Answer, Engine, UnknownToEngine
 from services.gateway.writer import Recorded, Writer
 
 log = logging.getLogger(__name__)
@@ -44,6 +48,14 @@ log = logging.getLogger(__name__)
 AFTER_DONE_S = 2.0
 """How long an engine may take to close a stream that it has declared done."""
 
+MARK_S = 1.0
+"""How often the journal is told how far a stream is."""
+
+GONE = 499
+"""Logged for a client that left; nginx's number."""
+
+_DRAINING = [(b"retry-after", b"5"), (b"connection", b"close")]
+_BUG = ConsoleError("the gateway failed; its log says more under this request id")
 _SSE = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -58,56 +70,100 @@ class ChatRoute:
         self,
         directory: Directory,
         limiter: Limiter,
-        engine: Engine,
+        asking: Asking,
         preloader: Preloader,
         writer: Writer,
         metrics: Metrics,
+        requests: RequestLog,
+        journal: Journal,
+        refusals: Refusals,
     ) -> None:
         self._directory = directory
         self._limiter = limiter
-        self._engine = engine
+        self._asking = asking
         self._preloader = preloader
         self._writer = writer
         self._metrics = metrics
+        self._requests = requests
+        self._journal = journal
+        self._refusals = refusals
         self.in_flight = 0
+        self.is_draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, from its headers to its last byte."""
         exchange = Exchange(new_id(), receive, send)
+        request_id.set(exchange.request_id)
         self.in_flight += 1
+        status, code = 200, ""
         try:
             await self._admit(scope, exchange)
         except ClientGone:
+            status, code = GONE, "client_gone"
             self._metrics.gone(exchange)
         except ConsoleError as error:
+            status, code = error.http_status, error.code
             self._metrics.refused(exchange, error)
+            if not (exchange.is_recorded or exchange.is_given_up):
+                self._refusals.note(exchange.tenant.id if exchange.tenant else None, error)
             await send_error(send, error, exchange.request_id, exchange.standing)
+        except Exception as error:
+            # A bug; clients still get an answer in their protocol, and a way to ask about it.
+            status, code = 500, type(error).__name__
+            log.exception("a request met a bug", exc_info=error)
+            if exchange.has_begun:
+                raise
+            await send_error(send, _BUG, exchange.request_id)
         finally:
             self.in_flight -= 1
+            self._requests.chat(exchange, status, code)
 
     async def _admit(self, scope: Scope, exchange: Exchange) -> None:
+        if self.is_draining:
+            exchange.standing = _DRAINING
+            raise Unavailable("this gateway takes no new requests; it is about to stop")
         headers = dict(scope["headers"])
         actor, tenant = await self._directory.caller(headers.get(b"authorization"))
         exchange.is_from(actor, tenant)
+        exchange.keep_days = self._directory.keep_days(tenant.id)
         body = await read_body(headers, exchange.receive)
         exchange.is_received(body)
         request = read_chat_request(body)
+        exchange.is_stream = request.stream
         self._writer.check()
+        subject = _subject(headers, request) or actor.id
+        # A name that has to be looked up first is priced by itself: it is what will be served.
+        exchange.chosen = self._directory.known_choice(tenant, request.model, subject)
+        hold = await self._reserve(exchange, request)
         try:
-            exchange.hold = await self._limiter.admit(tenant, self._ask(request))
-        finally:
-            exchange.standing = (await self._limiter.standing(tenant)).headers()
-        try:
-            subject = _subject(headers, request) or actor.id
-            exchange.chosen = await self._directory.choose(tenant, request.model, subject)
+            if exchange.chosen is None:
+                exchange.chosen = await self._directory.choose(tenant, request.model, subject)
             request = await self._guard(exchange, request)
-            if request.stream:
-                await self._stream(exchange, request)
-            else:
-                await self._whole(exchange, request)
+            with self._journal.covering(exchange.intent(), exchange):
+                if request.stream:
+                    await self._stream(exchange, request)
+                else:
+                    await self._whole(exchange, request)
         finally:
             # Where an outcome was recorded this changes nothing: it has settled the hold.
-            await self._limiter.settle(exchange.hold, 0)
+            await self._limiter.settle(hold)
+
+    async def _reserve(self, exchange: Exchange, request: ChatRequest) -> Hold:
+        """Take what the request may need at most, at the dearest price of what may answer it."""
+        tenant, actor, chosen = exchange.tenant, exchange.actor, exchange.chosen
+        assert tenant is not None, "only a known tenant's request is admitted"
+        assert actor is not None, "only a known key's request is admitted"
+        may_answer = {request.model if chosen is None else chosen.model.served}
+        may_answer |= await self._asking.also_served(tenant.id)
+        exchange.prices = {name: self._directory.price(name) for name in may_answer}
+        who = Who(tenant, exchange.key_id, self._directory.key_limits(exchange.key_id))
+        try:
+            hold = exchange.hold = await self._limiter.admit(who, self._ask(exchange, request))
+        except OverLimit as error:
+            exchange.standing = error.standing.headers()
+            raise
+        exchange.standing = hold.standing.headers()
+        return hold
 
     async def _guard(self, exchange: Exchange, request: ChatRequest) -> ChatRequest:
         """The request as the tenant's policy lets it go to the engine."""
@@ -121,19 +177,21 @@ class ChatRoute:
             await self._record_failure(exchange, error)
             raise
 
-    def _ask(self, request: ChatRequest) -> Ask:
+    def _ask(self, exchange: Exchange, request: ChatRequest) -> Ask:
         return Ask(
             prompt_bound=request.prompt_bound,
             completion=request.max_completion or DEFAULT_COMPLETION,
             choices=request.choices,
             ceiling=self._preloader.served.context,
+            price=dearest(price for _version, price in exchange.prices.values()),
+            is_open=request.max_completion is None,
         )
 
     async def _whole(self, exchange: Exchange, request: ChatRequest) -> None:
         """Answer in one piece."""
         try:
             async with ClientWatch(exchange.receive):
-                answer = await self._ask_engine(exchange, request)
+                answer = await self._asking.ask(exchange, request)
                 try:
                     body = await answer.read()
                 finally:
@@ -150,7 +208,8 @@ class ChatRoute:
         except ConsoleError as error:
             await self._record_failure(exchange, error)
             raise
-        exchange.sent.update(body)
+        exchange.answers(body)
+        exchange.bytes_out = len(body)
         recorded = await self._record(exchange, exchange.ended(Status.OK, reason))
         cost = (b"x-param-cost-micro", str(recorded.cost_micro).encode())
         receipt = (b"x-param-receipt", exchange.request_id.encode())
@@ -192,11 +251,12 @@ class ChatRoute:
     async def _forward(
         self, exchange: Exchange, request: ChatRequest, reader: StreamReader
     ) -> None:
-        answer = await self._ask_engine(exchange, request)
+        answer = await self._asking.ask(exchange, request)
         try:
             await exchange.begin(_SSE)
             async for piece in answer.pieces():
                 if passed := reader.feed(piece):
+                    await self._keep(exchange, request, reader)
                     await exchange.pass_on(passed)
                 if reader.is_done or reader.failure:
                     break
@@ -206,6 +266,21 @@ class ChatRoute:
                 await answer.drain(AFTER_DONE_S)
         finally:
             answer.close()
+
+    async def _keep(self, exchange: Exchange, request: ChatRequest, reader: StreamReader) -> None:
+        """Tell the journal how far a stream is, before anything is given and then once a second.
+
+        Its reservation begins again as well.
+        """
+        now = time.monotonic()
+        if now - exchange.marked < MARK_S:
+            return
+        assert exchange.hold is not None, "tokens are reserved before the engine is asked"
+        if exchange.detour and not exchange.marked:
+            self._journal.begin(exchange.intent())  # Another engine answers than was written.
+        exchange.marked = now
+        self._journal.progress(exchange.request_id, *counted(reader, request))
+        await self._limiter.renew(exchange.hold)
 
     async def _end_stream(self, exchange: Exchange, outcome: Outcome) -> None:
         try:
@@ -220,58 +295,17 @@ class ChatRoute:
             broken = EngineUnavailable("the engine broke off while it answered")
             await exchange.finish(receipt + error_frame(broken))
 
-    async def _ask_engine(self, exchange: Exchange, request: ChatRequest) -> Answer:
-        """The engine's answer; an engine that has forgotten the model is told it again, once.
-
-        Raises:
-            EngineUnavailable: It does not answer, failed, or does not take the model.
-            Refused: It found the request wrong.
-        """
-        chosen = exchange.chosen
-        assert chosen is not None, "the model is chosen before the engine is asked"
-        try:
-            return await self._engine.chat(self._upstream_body(exchange, chosen, request))
-        except UnknownToEngine:
-            await self._load(exchange, chosen)
-        try:
-            return await self._engine.chat(self._upstream_body(exchange, chosen, request))
-        except UnknownToEngine as error:
-            raise EngineUnavailable(
-                f"the engine does not serve {chosen.model.served}, although it was loaded"
-            ) from error
-
-    async def _load(self, exchange: Exchange, chosen: Chosen) -> None:
-        if chosen.model.adapter_digest is None:
-            await self._preloader.look()
-            return
-        tenant = exchange.tenant
-        assert tenant is not None, "the tenant is known before a model is chosen"
-        try:
-            await self._preloader.ensure(self._directory.known(tenant.id, chosen.model.served))
-        except (DigestMismatch, MissingModel) as error:
-            raise EngineUnavailable(
-                f"adapter {chosen.model.served} cannot be loaded: {error.code}"
-            ) from error
-
-    def _upstream_body(self, exchange: Exchange, chosen: Chosen, request: ChatRequest) -> bytes:
-        model = chosen.model.served
-        if chosen.model.adapter_digest is None:
-            # An engine may serve the base under a name of its own.
-            model = self._preloader.served.base or model
-        hold = exchange.hold
-        assert hold is not None, "tokens are reserved before the engine is asked"
-        ceiling = self._preloader.served.context
-        # With neither a maximum of the client nor room for ours the context itself is the bound:
-        # engines refuse a maximum that does not fit into it.
-        fits = ceiling is None or request.prompt_bound + hold.completion <= ceiling
-        sets = request.max_completion is not None or hold.is_clamped or fits
-        return request.upstream_body(model, hold.completion if sets else None)
-
     async def _record(self, exchange: Exchange, outcome: Outcome) -> Recorded:
         """Settle the reservation and make the outcome durable, in this order."""
         assert exchange.hold is not None, "tokens are reserved before the engine is asked"
-        await self._limiter.settle(exchange.hold, outcome.prompt_tokens + outcome.completion_tokens)
-        recorded = await self._writer.record(outcome)
+        tokens = outcome.prompt_tokens + outcome.completion_tokens
+        await self._limiter.settle(exchange.hold, tokens, outcome.cost_micro())
+        try:
+            recorded = await self._writer.record(outcome)
+        except ConsoleError:
+            exchange.is_given_up = True
+            raise
+        exchange.is_recorded = True
         self._metrics.answered(outcome, recorded)
         return recorded
 

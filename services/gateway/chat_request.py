@@ -74,6 +74,15 @@ class ChatRequest:
             fields["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
         return _dumps(fields)
 
+    def fallback_body(self, model: str, max_tokens: int) -> bytes:
+        """The body for a second engine, which may not know what vLLM adds to OpenAI's protocol."""
+        fields = dict(self.fields)
+        fields["model"], fields["max_tokens"] = model, max_tokens
+        fields.pop("max_completion_tokens", None)
+        if self.stream:
+            fields["stream_options"] = {"include_usage": True}
+        return _dumps(fields)
+
 
 def read_chat_request(body: bytes) -> ChatRequest:
     """Check a request body.

@@ -6,19 +6,19 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from services.attestation.files import read_document
+from services.attestation.bundle import is_bundle
+from services.attestation.files import read_file
 from services.attestation.receipts import VerifiedReceipt
 from services.db import new_id
 from services.errors import ConsoleError, InvalidInput, VerificationFailed
-from services.gateway import hints
+from services.gateway import admin, evidence, feedback, hints
 from services.gateway.answers import (
     ClientGone,
     Refused,
@@ -27,12 +27,11 @@ from services.gateway.answers import (
     read_body,
     wrong_method,
 )
+from services.gateway.limits import Who
+from services.gateway.logs import request_id
 from services.gateway.running import Gateway
 from services.gateway.snapshot import SYSTEM
 from services.tenants.models import Actor, Tenant
-
-READY_S = 3.0
-"""How long the database may take to say that it is there."""
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _router = APIRouter()
@@ -48,6 +47,9 @@ def build_endpoints(running: Callable[[], Gateway]) -> FastAPI:
     api.state.running = running
     api.include_router(_router)
     api.include_router(hints.router)
+    api.include_router(evidence.router)
+    api.include_router(feedback.router)
+    api.include_router(admin.router)
     api.add_exception_handler(ConsoleError, _answer_error)
     api.add_exception_handler(HTTPException, _answer_routing)
     api.add_exception_handler(ClientGone, _answer_nobody)
@@ -93,16 +95,21 @@ async def whoami(request: Request) -> Response:
         }
         for route in gateway.directory.aliases(tenant.id)
     ]
-    limits = tenant.limits
+    key_id = actor.id.removeprefix("key:")
+    key_limits = gateway.directory.key_limits(key_id)
+    standing = gateway.limiter.standing(Who(tenant, key_id, key_limits))
     return _json(
         {
             "tenant": {"id": tenant.id, "name": tenant.name},
-            "key": {"id": actor.id.removeprefix("key:"), "name": actor.name},
+            "key": {"id": key_id, "name": actor.name, "limits": asdict(key_limits)},
             "default_alias": tenant.id,
             "base_model": base.served,
             "aliases": aliases,
-            "limits": {"tps": limits.tps, "rpm": limits.rpm, "daily_tokens": limits.daily_tokens},
+            "limits": asdict(tenant.limits),
             "tokens_left_today": gateway.limiter.left_today(tenant),
+            "key_tokens_left_today": standing.tokens_left,
+            "budget_left_micro": standing.budget_left_micro,
+            "running": gateway.limiter.running(tenant.id),
             "policy": {"version": guards.version, "sha256": guards.digest},
         }
     )
@@ -120,20 +127,20 @@ async def receipt(request: Request, receipt_id: str) -> Response:
 async def verify(request: Request) -> Response:
     """Whether a receipt holds; no key is needed.
 
-    The body is a receipt document or a bare envelope, or an object that holds one of them under
-    `receipt` beside `request` and `response`: the exact bytes to compare, base64.
+    The body is a proof bundle, a receipt document or a bare envelope, or an object that holds one
+    of them under `receipt` beside `request` and `response`: the exact bytes to compare, base64.
     Always 200 for what can be read as such; `ok` says whether it holds.
     """
     raw = {name.lower(): value for name, value in request.scope["headers"]}
     body = await read_body(raw, request.receive)
     document, texts = _texts(body)
     try:
-        envelope, salt = read_document(document)
+        found_document = read_file(document)
     except VerificationFailed as error:
         raise InvalidInput(error.message) from error
     receipts = _gateway(request).parts.receipts
     try:
-        found = await asyncio.to_thread(receipts.verify, envelope, salt=salt, **texts)
+        found = await asyncio.to_thread(receipts.verify_document, found_document, **texts)
     except VerificationFailed as error:
         return _json({"ok": False, "error": error.message, "checks": [], "not_established": []})
     return _json(_verdict(found))
@@ -155,13 +162,7 @@ async def healthz() -> Response:
 @_router.get("/readyz")
 async def readyz(request: Request) -> Response:
     """Whether a chat request could be answered now: database, engine, audit writer, snapshot."""
-    gateway = _gateway(request)
-    checks = {
-        "database": await _database_answers(gateway),
-        "engine": gateway.preloader.engine_is_up,
-        "writer": gateway.writer.is_healthy,
-        "directory": gateway.directory.is_fresh,
-    }
+    checks = await _gateway(request).checks()
     ready = all(checks.values())
     return _json({"ready": ready, "checks": checks}, status=200 if ready else 503)
 
@@ -187,25 +188,13 @@ def _model(name: str, tenant: Tenant, created: int) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": created, "owned_by": tenant.id}
 
 
-async def _database_answers(gateway: Gateway) -> bool:
-    def ask() -> None:
-        with gateway.parts.db.read() as session:
-            session.execute(text("SELECT 1"))
-
-    try:
-        await asyncio.wait_for(asyncio.to_thread(ask), READY_S)
-    except (ConsoleError, SQLAlchemyError, TimeoutError):
-        return False
-    return True
-
-
 def _texts(body: bytes) -> tuple[bytes, dict[str, bytes]]:
     """The receipt's JSON, and the texts to compare with it where they came along."""
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"body: expected JSON in UTF-8, found {error}") from error
-    if not isinstance(found, dict) or "receipt" not in found:
+    if not isinstance(found, dict) or "receipt" not in found or is_bundle(found):
         return body, {}
     if unknown := sorted(set(found) - {"receipt", "request", "response"}):
         raise InvalidInput(f"body: expected receipt, request and response, found {unknown[0]!r}")
@@ -231,7 +220,7 @@ def _verdict(found: VerifiedReceipt) -> dict[str, Any]:
 
 
 def _json(content: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    ours = {"x-request-id": new_id()}
+    ours = {"x-request-id": request_id.get() or new_id()}
     body = orjson.dumps(content)
     return Response(body, status, {**ours, **(headers or {})}, media_type="application/json")
 
@@ -239,7 +228,7 @@ def _json(content: Any, *, status: int = 200, headers: dict[str, str] | None = N
 async def _answer_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, ConsoleError), "registered for nothing else"
     response = Response(error_body(error), error.http_status, media_type="application/json")
-    response.headers["x-request-id"] = new_id()
+    response.headers["x-request-id"] = request_id.get() or new_id()
     for name, value in error_headers(error):
         response.headers[name.decode()] = value.decode()
     return response

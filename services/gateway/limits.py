@@ -1,30 +1,64 @@
-"""How much a tenant may ask for: requests a second and a minute, tokens a day.
+"""How much a tenant and each of its keys may ask for, and what the gateway needs to keep it.
 
-Windows are exact sliding windows at amortised O(1): the times of at most `limit` admitted
-requests are kept, nothing else. Tokens are reserved before the engine is asked and settled after
-it answered, so parallel requests cannot overshoot the day together.
+Limited are requests a second and a minute, requests that run at one time, tokens a day and money a
+month; the day and the month are the tenant's. Tokens and money are reserved before the engine is
+asked and settled after it answered, so parallel requests cannot overshoot together; what does not
+fit into the rest gets a shorter answer before it is refused. A reservation is a lease: one that
+nobody settles or renews comes back by itself.
 
-`Limiter` is what the gateway needs; `LocalLimiter` keeps the counts in this process and is exact
-for one gateway. After a restart the day's tokens come back from the usage rows, the windows start
-empty.
+`Limiter` is all that the hot route knows: one call to admit, one to settle, both asynchronous, so
+that a server such as Redis can take the place of `LocalLimiter` (one script each; every number that
+a script needs is in `Who`, `Ask` and `Hold`).
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol
-from zoneinfo import ZoneInfo
 
-from services.errors import LimitExceeded
-from services.tenants.models import Limits, Tenant
+from services.errors import BudgetExceeded, LimitExceeded
+from services.metering.models import TOKENS_PER_PRICE, Price
+from services.metering.service import cost_micro
+from services.tenants.models import UNLIMITED, KeyLimits, Tenant
 
-SECOND_S = 1.0
-MINUTE_S = 60.0
+FREE = Price(0, 0)
+
+LEASE_S = 900.0
+"""How long a reservation holds without being renewed, unless told otherwise; it must be longer than
+an engine may say nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Who asks.
+
+    Attributes:
+        key_id: Id of the API key; each key has counts of its own.
+        key_limits: The key's own limits, within its tenant's.
+    """
+
+    tenant: Tenant
+    key_id: str
+    key_limits: KeyLimits = UNLIMITED
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What can be reserved for a request.
+
+    Attributes:
+        completion: Tokens that the answer may have, one choice; 0 where nothing fits.
+        is_clamped: The engine has to be told this maximum.
+        is_by_money: Money was the narrower bound.
+    """
+
+    completion: int
+    tokens: int
+    micro: int
+    is_clamped: bool
+    is_by_money: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,43 +70,73 @@ class Ask:
         completion: Tokens that the answer may have, one choice.
         choices: Answers asked for; each may have `completion` tokens.
         ceiling: Tokens that prompt and one answer can have together (the model's context).
+        price: What its tokens cost; where one of several models may answer, the dearest of each.
+        is_open: The client sets no maximum, so none is told to an engine whose context may be
+            too small for it: the context is the bound then.
     """
 
     prompt_bound: int
     completion: int
     choices: int = 1
     ceiling: int | None = None
+    price: Price = FREE
+    is_open: bool = False
 
-    def total(self) -> int:
-        """Tokens to reserve."""
-        one = self.prompt_bound + self.completion
+    def tokens(self, completion: int) -> int:
+        """Tokens to reserve for answers of this length."""
+        one = self.prompt_bound + completion
         if self.ceiling is not None:
-            one = min(one, max(self.ceiling, self.completion))
-        return one + (self.choices - 1) * self.completion
+            one = min(one, max(self.ceiling, completion))
+        return one + (self.choices - 1) * completion
 
+    def micro(self, completion: int) -> int:
+        """Money to reserve for answers of this length, micro-USD."""
+        return cost_micro(self.price, self._most_prompt(), self.choices * completion)
 
-@dataclass(slots=True)
-class Hold:
-    """Tokens reserved for one request.
+    def fit(self, tokens_left: int, micro_left: int) -> Fit:
+        """The longest answer that fits into what is left."""
+        longest = self._longest()
+        tokens, micro = self.tokens(longest), self.micro(longest)
+        if tokens <= tokens_left and micro <= micro_left:
+            return Fit(self.completion, tokens, micro, is_clamped=False, is_by_money=False)
+        by_tokens = by_money = self.completion
+        if self.tokens(by_tokens) > tokens_left:
+            by_tokens = min(by_tokens, (tokens_left - self.prompt_bound) // self.choices)
+        if self.micro(by_money) > micro_left:
+            by_money = min(by_money, self._affordable(micro_left))
+        completion = max(0, min(by_tokens, by_money))
+        return Fit(
+            completion,
+            self.tokens(completion),
+            self.micro(completion),
+            is_clamped=True,
+            is_by_money=by_money < by_tokens,
+        )
 
-    Attributes:
-        day: The tenant's day on which the request was admitted; it is charged to that day.
-        tokens: How many are reserved.
-        completion: What the answer may have of them, one choice.
-        is_clamped: Whether `completion` is less than was asked for.
-    """
+    def _longest(self) -> int:
+        """Tokens that an answer can have where nothing is clamped."""
+        if self.ceiling is None or not self.is_open:
+            return self.completion
+        has_room = self.prompt_bound + self.completion <= self.ceiling
+        return self.completion if has_room else max(self.completion, self.ceiling)
 
-    tenant_id: str
-    day: str
-    tokens: int
-    completion: int
-    is_clamped: bool
-    is_settled: bool = False
+    def _affordable(self, micro_left: int) -> int:
+        """The longest answer whose price, rounded half up, is at most this."""
+        # round_half_up(exact / T) <= left  is  exact <= (left + 1) T - T/2 - 1, in whole numbers.
+        most = (micro_left + 1) * TOKENS_PER_PRICE - TOKENS_PER_PRICE // 2 - 1
+        rest = most - self._most_prompt() * self.price.prompt_micro_per_mtok
+        one = self.price.completion_micro_per_mtok * self.choices
+        return 0 if rest < 0 or not one else rest // one
+
+    def _most_prompt(self) -> int:
+        return self.prompt_bound if self.ceiling is None else min(self.prompt_bound, self.ceiling)
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How much of its limits a tenant has left: what OpenAI's rate limit headers say.
+    """What is left of the limits: what OpenAI's rate limit headers say.
+
+    Where a key has limits of its own, the narrower of both is told.
 
     Attributes:
         requests: Allowed a minute.
@@ -80,6 +144,7 @@ class Standing:
         tokens: Allowed a day.
         tokens_left: Neither used nor reserved.
         tokens_reset_s: Until the tenant's midnight, seconds.
+        budget_left_micro: Of the month's money, micro-USD; None without a budget.
     """
 
     requests: int
@@ -88,10 +153,11 @@ class Standing:
     tokens: int
     tokens_left: int
     tokens_reset_s: float
+    budget_left_micro: int | None = None
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """The headers that OpenAI's clients know."""
-        return [
+        """The headers that OpenAI's clients know, and ours for the budget."""
+        found = [
             (b"x-ratelimit-limit-requests", b"%d" % self.requests),
             (b"x-ratelimit-remaining-requests", b"%d" % self.requests_left),
             (b"x-ratelimit-reset-requests", _duration(self.requests_reset_s)),
@@ -99,6 +165,9 @@ class Standing:
             (b"x-ratelimit-remaining-tokens", b"%d" % self.tokens_left),
             (b"x-ratelimit-reset-tokens", _duration(self.tokens_reset_s)),
         ]
+        if self.budget_left_micro is not None:
+            found.append((b"x-param-budget-left-micro", b"%d" % self.budget_left_micro))
+        return found
 
 
 def _duration(seconds: float) -> bytes:
@@ -112,158 +181,78 @@ def _duration(seconds: float) -> bytes:
     return b"%dh%dm%ds" % (hours, minutes, rest) if hours else b"%dm%ds" % (minutes, rest)
 
 
-class Limiter(Protocol):
-    """Admits requests and keeps the day's tokens; asynchronous, so that a server can do it."""
+@dataclass(slots=True, eq=False)
+class Hold:
+    """What is reserved for one request.
 
-    async def admit(self, tenant: Tenant, ask: Ask) -> Hold:
-        """Reserve, or refuse with `LimitExceeded`."""
-        ...
+    Attributes:
+        day: The tenant's day on which the request was admitted; it is charged to that day and
+            to that day's month.
+        tokens: How many are reserved.
+        micro: Money that is reserved.
+        completion: What the answer may have of the tokens, one choice.
+        is_clamped: Whether the engine has to be told `completion` as its maximum.
+        expires: When the lease ends, monotonic seconds.
+        standing: What was left after this was taken.
+        is_released: The reservation was given back, by settling it or because the lease ended.
+    """
 
-    async def settle(self, hold: Hold, tokens: int) -> None:
-        """Replace the reservation by what was used; a second call changes nothing."""
-        ...
+    who: Who
+    day: str
+    tokens: int
+    micro: int
+    completion: int
+    is_clamped: bool
+    expires: float
+    standing: Standing
+    is_released: bool = False
+    is_settled: bool = False
 
-    async def standing(self, tenant: Tenant) -> Standing:
-        """What the tenant has left."""
-        ...
+
+def dearest(prices: Iterable[Price]) -> Price:
+    """The highest of each part of some prices."""
+    found = tuple(prices)
+    return Price(
+        max(price.prompt_micro_per_mtok for price in found),
+        max(price.completion_micro_per_mtok for price in found),
+    )
 
 
-class LocalLimiter:
-    """Limits counted in this process.
+class OverLimit(LimitExceeded):
+    """A limit is reached.
 
-    Args:
-        now: Seconds since the epoch; decides which day it is.
-        monotonic: Seconds that never go back; times the windows.
+    Attributes:
+        limit: Which one: `tenant` or `key`, a dot, and the limit's name.
+        standing: What is left of all of them.
     """
 
     def __init__(
-        self,
-        *,
-        now: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        self, message: str, *, limit: str, standing: Standing, retry_after_s: float
     ) -> None:
-        self._now = now
-        self._monotonic = monotonic
-        self._accounts: dict[str, _Account] = {}
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.limit = limit
+        self.standing = standing
 
-    def knows(self, tenant_id: str) -> bool:
-        """Whether the tenant's tokens of today were given by `learn`."""
-        return tenant_id in self._accounts
 
-    def learn(self, tenant: Tenant, tokens_today: int) -> None:
-        """Begin to count for a tenant from what its usage rows say; once per process."""
-        if tenant.id not in self._accounts:
-            self._accounts[tenant.id] = _Account(ZoneInfo(tenant.timezone), used=tokens_today)
+class OverBudget(OverLimit, BudgetExceeded):
+    """The month's money is spent."""
 
-    async def admit(self, tenant: Tenant, ask: Ask) -> Hold:
-        """Reserve tokens for one request.
 
-        An answer that would not fit into what is left of the day gets a smaller maximum instead
-        of a refusal, down to one token.
+class Limiter(Protocol):
+    """Admits requests and keeps count; asynchronous, so that a server can do it."""
+
+    async def admit(self, who: Who, ask: Ask) -> Hold:
+        """Reserve all that a request may need, or refuse and take nothing.
 
         Raises:
-            LimitExceeded: Too many requests in a second or minute, or no token is left today.
+            OverLimit: Some limit is reached.
         """
-        account = self._accounts[tenant.id]
-        self._take_turn(account, tenant.limits)
-        account.roll(self._now())
-        left = tenant.limits.daily_tokens - account.used - account.held
-        completion = ask.completion
-        tokens = ask.total()
-        if tokens > left:
-            completion = min(completion, (left - ask.prompt_bound) // ask.choices)
-            tokens = ask.prompt_bound + ask.choices * completion
-        if completion < 1:
-            raise LimitExceeded(
-                f"tokens a day: at most {tenant.limits.daily_tokens}, {account.used} used and "
-                f"{account.held} reserved by running requests; this one needs up to "
-                f"{ask.prompt_bound + ask.choices}",
-                retry_after_s=account.day_ends - self._now(),
-            )
-        account.held += tokens
-        return Hold(tenant.id, account.day, tokens, completion, completion < ask.completion)
+        ...
 
-    async def settle(self, hold: Hold, tokens: int) -> None:
-        """Replace the reservation by the tokens used; those of a day gone by no longer count."""
-        if hold.is_settled:
-            return
-        hold.is_settled = True
-        account = self._accounts[hold.tenant_id]
-        account.roll(self._now())
-        if hold.day == account.day:
-            account.held -= hold.tokens
-            account.used += tokens
+    async def settle(self, hold: Hold, tokens: int = 0, micro: int = 0) -> None:
+        """Replace the reservation by what was used; a second call changes nothing."""
+        ...
 
-    def left_today(self, tenant: Tenant) -> int:
-        """Tokens that the tenant may still reserve today."""
-        account = self._accounts[tenant.id]
-        account.roll(self._now())
-        return max(0, tenant.limits.daily_tokens - account.used - account.held)
-
-    async def standing(self, tenant: Tenant) -> Standing:
-        """What the tenant has left, the requests that run now counted."""
-        account, limits = self._accounts[tenant.id], tenant.limits
-        now = self._monotonic()
-        account.minute.wait(now, limits.rpm, MINUTE_S)
-        times = account.minute.times
-        return Standing(
-            requests=limits.rpm,
-            requests_left=max(0, limits.rpm - len(times)),
-            requests_reset_s=times[-1] + MINUTE_S - now if times else 0.0,
-            tokens=limits.daily_tokens,
-            tokens_left=self.left_today(tenant),
-            tokens_reset_s=account.day_ends - self._now(),
-        )
-
-    def _take_turn(self, account: _Account, limits: Limits) -> None:
-        now = self._monotonic()
-        for window, limit, span, name in (
-            (account.second, limits.tps, SECOND_S, "second"),
-            (account.minute, limits.rpm, MINUTE_S, "minute"),
-        ):
-            wait = window.wait(now, limit, span)
-            if wait > 0:
-                raise LimitExceeded(
-                    f"requests a {name}: at most {limit}, this would be one more",
-                    retry_after_s=wait,
-                )
-        account.second.times.append(now)
-        account.minute.times.append(now)
-
-
-@dataclass(slots=True)
-class _Window:
-    times: deque[float] = field(default_factory=deque)
-
-    def wait(self, now: float, limit: int, span: float) -> float:
-        """Seconds until one more request fits; 0 if it fits now."""
-        times = self.times
-        while times and times[0] <= now - span:
-            times.popleft()
-        if len(times) < limit:
-            return 0.0
-        return times[len(times) - limit] + span - now if limit > 0 else span
-
-
-@dataclass(slots=True)
-class _Account:
-    """One tenant's counts; `held` and `used` are those of `day`."""
-
-    zone: ZoneInfo
-    used: int
-    held: int = 0
-    day: str = ""
-    day_ends: float = 0.0
-    second: _Window = field(default_factory=_Window)
-    minute: _Window = field(default_factory=_Window)
-
-    def roll(self, now: float) -> None:
-        """Begin a new day where the old one has ended."""
-        if now < self.day_ends:
-            return
-        today = datetime.fromtimestamp(now, self.zone)
-        midnight = today.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-        is_first = not self.day
-        self.day, self.day_ends = today.date().isoformat(), midnight.timestamp()
-        if not is_first:
-            self.used = self.held = 0
+    async def renew(self, hold: Hold) -> None:
+        """Let the lease begin again: its request still runs."""
+        ...

@@ -9,11 +9,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from services.errors import ConsoleError
 from services.gateway.answers import Refused
+from services.gateway.breaker import Breaker, State
 from services.gateway.exchange import Exchange
+from services.gateway.genai import GenAi
 from services.gateway.outcome import Outcome
 from services.gateway.writer import Recorded
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_STATES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -57,6 +60,20 @@ class Metrics:
             "param_gateway_commit_seconds", "Duration of one commit", buckets=_SECONDS,
             registry=registry,
         )  # fmt: skip
+        self._failures = Counter(
+            "param_gateway_upstream_failures", "Requests that an engine failed at, by reason",
+            ["upstream", "reason"], registry=registry,
+        )  # fmt: skip
+        self._fallbacks = Counter(
+            "param_gateway_fallbacks", "Requests that the second engine answered", ["tenant"],
+            registry=registry,
+        )  # fmt: skip
+        self._breakers = Gauge(
+            "param_gateway_breaker_state", "0 closed, 1 half open, 2 open", ["upstream"],
+            registry=registry,
+        )  # fmt: skip
+        self._genai = GenAi()
+        registry.register(self._genai)
         # A look-up of a labelled child takes a lock and builds a key; children live for ever.
         self._request = cache(self._requests.labels)
         self._token = cache(self._tokens.labels)
@@ -68,6 +85,18 @@ class Metrics:
         """Add a gauge that is read when somebody asks."""
         Gauge(name, text, registry=self.registry).set_function(value)
 
+    def watch_breaker(self, breaker: Breaker) -> None:
+        """Show the state of an engine's breaker."""
+        self._breakers.labels(breaker.name).set_function(lambda: _STATES[breaker.state])
+
+    def failed(self, upstream: str, reason: str) -> None:
+        """Count a request that an engine failed at."""
+        self._failures.labels(upstream, reason).inc()
+
+    def fell_back(self, tenant_id: str) -> None:
+        """Count a request that the second engine answers."""
+        self._fallbacks.labels(tenant_id).inc()
+
     def answered(self, outcome: Outcome, recorded: Recorded) -> None:
         """Count a recorded outcome."""
         tenant, arm = outcome.tenant_id, outcome.chosen.arm.value
@@ -75,6 +104,7 @@ class Metrics:
         self._token(tenant, "prompt").inc(outcome.prompt_tokens)
         self._token(tenant, "completion").inc(outcome.completion_tokens)
         self._cost_of(tenant).inc(recorded.cost_micro)
+        self._genai.answered(outcome)
         self._latency_of(arm).observe(outcome.latency_ms / 1000)
         for found, number in outcome.findings.items():
             check, *_, action = found.split(".")

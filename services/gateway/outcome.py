@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 from services.attestation.receipts import commitment
+from services.metering.models import Price
+from services.metering.service import cost_micro
 from services.rollouts.models import Arm
 from services.tenants.models import Actor
 
@@ -44,6 +47,7 @@ class Chosen:
     Attributes:
         alias: The alias that was asked for, or that the pinned adapter belongs to.
         percent: The candidate's share at that moment, 0 to 100.
+        place: The user's place in the split, 0 to 9999; None where nothing is split.
     """
 
     alias: str
@@ -51,6 +55,7 @@ class Chosen:
     arm: Arm
     rollout_id: str | None = None
     percent: int = 0
+    place: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,10 @@ class Outcome:
         has_receipt: Whether the outcome is signed; a request without an answer is only logged.
         policy_version: Of the guardrails that were applied; 0 is the built-in default.
         findings: What they found: counts by `check.kind.action`.
+        price: Version of the price table at admission, and its price of what answered; None for
+            the prices of the moment at which it is recorded.
+        texts: Request and answer, and the days for which the tenant keeps them; None where it
+            keeps none.
     """
 
     request_id: str
@@ -90,6 +99,12 @@ class Outcome:
     findings: Mapping[str, int]
     is_estimated: bool = False
     problem: str = ""
+    price: tuple[str, Price] | None = None
+    texts: tuple[bytes, bytes, int] | None = field(default=None, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its fields in their order: outcomes travel to the process that writes them."""
+        return Outcome, _FIELDS(self)
 
     @property
     def key_id(self) -> str:
@@ -105,6 +120,12 @@ class Outcome:
     def is_partial(self) -> bool:
         """Whether the answer ended before the model did."""
         return self.status is Status.PARTIAL
+
+    def cost_micro(self) -> int:
+        """What it costs at the prices of its admission, micro-USD."""
+        if self.price is None:
+            return 0
+        return cost_micro(self.price[1], self.prompt_tokens, self.completion_tokens)
 
     def commitments(self, salt: bytes) -> tuple[str, str]:
         """Salted commitments to request and response, hex.
@@ -149,3 +170,6 @@ class Outcome:
         if self.problem:
             details["problem"] = self.problem
         return details
+
+
+_FIELDS = attrgetter(*(one.name for one in fields(Outcome)))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from services.attestation.evidence import Evidence
 from services.attestation.keys import Keyring
 from services.attestation.service import Receipts
 from services.audit.service import AuditLog
 from services.db import Database
 from services.guardrails.service import Guardrails
 from services.metering.service import Metering
+from services.operations.service import Operations
 from services.registry.service import Registry
+from services.rollouts.samples.service import Feedback
 from services.rollouts.service import Rollouts
 from services.settings import Settings
 from services.tenants.service import Tenants
@@ -40,6 +43,11 @@ class Parts(Protocol):
         ...
 
     @property
+    def evidence(self) -> Evidence:
+        """Proofs, bundles, kept texts."""
+        ...
+
+    @property
     def keyring(self) -> Keyring:
         """Signing keys."""
         ...
@@ -55,6 +63,11 @@ class Parts(Protocol):
         ...
 
     @property
+    def operations(self) -> Operations:
+        """Which tenants a second engine may answer."""
+        ...
+
+    @property
     def guardrails(self) -> Guardrails:
         """The tenants' policies."""
         ...
@@ -67,4 +80,9 @@ class Parts(Protocol):
     @property
     def rollouts(self) -> Rollouts:
         """Routes."""
+        ...
+
+    @property
+    def feedback(self) -> Feedback:
+        """What people thought of answers."""
         ...

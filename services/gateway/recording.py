@@ -5,15 +5,20 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from services.attestation import receipts
 from services.attestation.receipts import ReceiptFacts
+from services.attestation.service import StoredReceipt
 from services.audit.models import Entry, Event
+from services.gateway.guarding import FILTERED
 from services.gateway.outcome import Outcome
 from services.gateway.parts import Parts
 from services.metering.models import Price, Usage
+from services.rollouts.samples.models import Sample, standing_of
+from services.rollouts.samples.service import observe
 
 CURRENCY = "USD"
 
@@ -23,7 +28,7 @@ Prices = Mapping[str, tuple[str, Price]]
 
 def prices_of(parts: Parts, outcomes: Sequence[Outcome]) -> Prices:
     """The prices that some outcomes need; reads them, so ask before the transaction begins."""
-    served = {outcome.chosen.model.served for outcome in outcomes}
+    served = {outcome.chosen.model.served for outcome in outcomes if outcome.price is None}
     return {name: parts.metering.price(name) for name in served}
 
 
@@ -41,21 +46,30 @@ def write_batch(
     bills = [_bill(parts, outcome, prices) for outcome in outcomes]
     entries = parts.audit.append_now(session, [_event(bill) for bill in bills])
     key = parts.keyring.key("receipt")
-    for bill, entry in zip(bills, entries, strict=True):
-        outcome = bill.outcome
-        parts.metering.record_usage(session, _usage(bill))
-        if outcome.has_receipt:
-            parts.receipts.store(
-                session,
-                outcome.request_id,
-                outcome.tenant_id,
-                receipts.sign(_facts(bill, entry, parts.settings.issuer), key),
-                bill.salt,
-                request_id=outcome.request_id,
-                actor_id=outcome.actor.id,
-                at=outcome.completed_at,
-            )
+    parts.metering.record_usage(session, *(_usage(bill) for bill in bills))
+    issuer = parts.settings.issuer
+    parts.receipts.store(
+        session,
+        *(
+            _receipt(bill, receipts.sign(_facts(bill, entry, issuer), key))
+            for bill, entry in zip(bills, entries, strict=True)
+            if bill.outcome.has_receipt
+        ),
+    )
+    for bill in bills:
+        _keep(parts, session, bill.outcome)
+    observe(session, [_sample(bill) for bill in bills if bill.outcome.chosen.rollout_id])
     return [(bill.cost_micro, entry.seq) for bill, entry in zip(bills, entries, strict=True)]
+
+
+def _keep(parts: Parts, session: Session, outcome: Outcome) -> None:
+    """Keep the texts of an answer, encrypted, for a tenant that asked for it."""
+    if outcome.texts is not None and outcome.has_receipt:
+        request, response, days = outcome.texts
+        parts.evidence.retention.keep(
+            session, outcome.tenant_id, outcome.request_id, request, response,
+            days=days, at=outcome.completed_at,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +83,7 @@ class _Bill:
 
 
 def _bill(parts: Parts, outcome: Outcome, prices: Prices) -> _Bill:
-    version, price = prices[outcome.chosen.model.served]
+    version, price = outcome.price or prices[outcome.chosen.model.served]
     cost = parts.metering.cost_micro(price, outcome.prompt_tokens, outcome.completion_tokens)
     return _Bill(outcome, cost, version, secrets.token_bytes(32))
 
@@ -103,6 +117,38 @@ def _usage(bill: _Bill) -> Usage:
         ttft_ms=outcome.ttft_ms,
         status=outcome.status.value,
         at=outcome.received_at,
+    )
+
+
+def _receipt(bill: _Bill, envelope: dict[str, Any]) -> StoredReceipt:
+    outcome = bill.outcome
+    return StoredReceipt(
+        receipt_id=outcome.request_id,
+        tenant_id=outcome.tenant_id,
+        request_id=outcome.request_id,
+        actor_id=outcome.actor.id,
+        envelope=envelope,
+        salt=bill.salt,
+        created_at=outcome.completed_at,
+    )
+
+
+def _sample(bill: _Bill) -> Sample:
+    """The request as the verdict on a rollout sees it."""
+    outcome, chosen = bill.outcome, bill.outcome.chosen
+    return Sample(
+        request_id=outcome.request_id,
+        tenant_id=outcome.tenant_id,
+        rollout_id=chosen.rollout_id or "",
+        arm=chosen.arm,
+        place=chosen.place,
+        standing=standing_of(outcome.status.value, outcome.finish_reason, outcome.problem),
+        is_refused=outcome.finish_reason == FILTERED,
+        is_flagged=bool(outcome.findings),
+        latency_ms=outcome.latency_ms,
+        ttft_ms=outcome.ttft_ms,
+        cost_micro=bill.cost_micro,
+        at=outcome.completed_at,
     )
 
 

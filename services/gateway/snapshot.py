@@ -27,16 +27,17 @@ from services.errors import (
     Unavailable,
 )
 from services.gateway.answers import model_not_found
-from services.gateway.limits import LocalLimiter
+from services.gateway.local_limits import LocalLimiter
 from services.gateway.outcome import Chosen, Model
 from services.gateway.parts import Parts
 from services.guardrails.guards import Guards, compile_guards
 from services.guardrails.policy import default_policy
 from services.inference.model_store import resolve
+from services.metering.models import Price, PriceTable
 from services.registry.models import NAME_RULE, Adapter
-from services.rollouts.assign import assign
+from services.rollouts.assign import place
 from services.rollouts.models import Arm, Route
-from services.tenants.models import Actor, Tenant
+from services.tenants.models import UNLIMITED, Actor, KeyLimits, Tenant
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,9 @@ class Snapshot:
         adapters: The adapters that the routes name, by tenant id and name.
         base: The base model alone.
         guards: What is checked, by tenant id, where a tenant has a policy of its own.
+        key_limits: What a key may ask for, by the key's id, where it has limits of its own.
+        prices: The newest price table.
+        keep_days: For how long a tenant keeps texts, by tenant id, where it does.
         read_at: When it was read, monotonic seconds.
     """
 
@@ -65,6 +69,9 @@ class Snapshot:
     adapters: Mapping[tuple[str, str], Adapter]
     base: Model
     guards: Mapping[str, Guards]
+    key_limits: Mapping[str, KeyLimits]
+    prices: PriceTable
+    keep_days: Mapping[str, int]
     read_at: float
 
 
@@ -73,7 +80,7 @@ class Directory:
 
     Args:
         parts: Where keys, aliases, rollouts and adapters are kept.
-        limiter: Is told the tokens of today of each tenant before its first request.
+        limiter: Is told what each tenant has used before its first request.
     """
 
     def __init__(self, parts: Parts, limiter: LocalLimiter) -> None:
@@ -112,9 +119,14 @@ class Directory:
         return self._snapshot
 
     @property
+    def age_s(self) -> float:
+        """How long ago the view was read, seconds."""
+        return time.monotonic() - self._snapshot.read_at
+
+    @property
     def is_fresh(self) -> bool:
         """Whether the view is young enough to be trusted."""
-        return time.monotonic() - self._snapshot.read_at <= STALE_AFTER_S
+        return self.age_s <= STALE_AFTER_S
 
     async def caller(self, authorization: bytes | None) -> tuple[Actor, Tenant]:
         """Who sends this Authorization header.
@@ -180,16 +192,29 @@ class Directory:
             Refused: There is no such model for this tenant (404).
             Unavailable: The alias means an adapter that is not registered.
         """
+        found = self.known_choice(tenant, asked, subject)
+        if found is not None:
+            return found
+        adapter = await self._pinned(tenant.id, asked)
+        return Chosen(adapter.alias, self._model(adapter), Arm.PINNED)
+
+    def known_choice(self, tenant: Tenant, asked: str, subject: str) -> Chosen | None:
+        """Like `choose`, but None for a name that has to be looked up first.
+
+        What is priced before it is asked for must be chosen without waiting for anything.
+        """
         snapshot = self.snapshot()
         alias = tenant.id if asked in {"", "default"} else asked
         route = snapshot.routes.get((tenant.id, alias))
         if route is None:
-            adapter = await self._pinned(tenant.id, asked)
+            adapter = self._adapters.get((tenant.id, asked))
+            if adapter is None:
+                return None
             return Chosen(adapter.alias, self._model(adapter), Arm.PINNED)
-        arm = assign(route, subject)
+        arm, found = place(route, subject)
         name = route.candidate if arm is Arm.CANARY else route.stable
         model = snapshot.base if name is None else self._model(self.known(tenant.id, name))
-        return Chosen(alias, model, arm, route.rollout_id, route.percent)
+        return Chosen(alias, model, arm, route.rollout_id, route.percent, found)
 
     async def _pinned(self, tenant_id: str, name: str) -> Adapter:
         """An adapter that the client names itself; the same 404 for unknown and foreign."""
@@ -222,6 +247,23 @@ class Directory:
         """
         return self.snapshot().guards.get(tenant_id, self._default)
 
+    def tenants(self) -> list[Tenant]:
+        """The tenants that have a live key, as of the last look."""
+        return list({tenant.id: tenant for _, tenant in self._snapshot.callers.values()}.values())
+
+    def key_limits(self, key_id: str) -> KeyLimits:
+        """What one key may ask for, within what its tenant may."""
+        return self._snapshot.key_limits.get(key_id, UNLIMITED)
+
+    def price(self, served: str) -> tuple[str, Price]:
+        """Version of the newest price table, and its price of a model; needs no database."""
+        table = self._snapshot.prices
+        return table.version, table.price(served)
+
+    def keep_days(self, tenant_id: str) -> int:
+        """For how long a tenant keeps texts; 0 for not at all."""
+        return self._snapshot.keep_days.get(tenant_id, 0)
+
     def _compiled(self) -> dict[str, Guards]:
         """The tenants' own guards; those of a policy that has not changed are kept."""
         found: dict[str, Guards] = {}
@@ -238,7 +280,7 @@ class Directory:
         routes = self._parts.rollouts.routes()
         for _, tenant in callers.values():
             if not self._limiter.knows(tenant.id):
-                self._limiter.learn(tenant, self._parts.metering.tokens_today(tenant))
+                self._limiter.learn(tenant, self._parts.metering.used(tenant))
         adapters = {}
         for tenant_id, route in ((key[0], route) for key, route in routes.items()):
             for name in (route.stable, route.candidate):
@@ -246,7 +288,12 @@ class Directory:
                     adapters[tenant_id, name] = found
         if not self._base.base_digest:
             self._base = base_model(self._parts)
-        return Snapshot(callers, routes, adapters, self._base, self._compiled(), read_at)
+        limits, prices = self._parts.tenants.key_limits(), self._parts.metering.prices_now()
+        guards = self._compiled()
+        keep_days = self._parts.evidence.retention.live()
+        return Snapshot(
+            callers, routes, adapters, self._base, guards, limits, prices, keep_days, read_at
+        )
 
     async def _refresh_forever(self) -> None:
         loop = asyncio.get_running_loop()

@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.errors import ConsoleError, Unavailable
+from services.gateway.ledger import Ledger
 from services.gateway.outcome import Outcome
-from services.gateway.parts import Parts
-from services.gateway.recording import prices_of, write_batch
 
 log = logging.getLogger(__name__)
 
@@ -67,12 +66,12 @@ class Writer:
     """Takes outcomes from the event loop, commits them in its thread.
 
     Args:
-        parts: The domains whose rows it writes.
+        ledger: What commits them; called by the writer's thread alone.
         on_batch: Is told the size and the seconds of each commit.
     """
 
-    def __init__(self, parts: Parts, on_batch: Callable[[int, float], None]) -> None:
-        self._parts = parts
+    def __init__(self, ledger: Ledger, on_batch: Callable[[int, float], None]) -> None:
+        self._ledger = ledger
         self._on_batch = on_batch
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -81,6 +80,7 @@ class Writer:
         self._drained_at = self._signed_at = 0.0
         self._is_log_failing = False
         self._is_failing = False
+        self._is_open = False
         self._has_company = False
 
     def start(self) -> None:
@@ -92,6 +92,7 @@ class Writer:
         """Write what waits, then stop."""
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._ledger.close)
 
     @property
     def waiting(self) -> int:
@@ -100,8 +101,8 @@ class Writer:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the thread runs and its latest commit did not fail."""
-        return self._thread.is_alive() and not self._is_failing
+        """Whether the thread runs, its ledger is open and its latest commit did not fail."""
+        return self._thread.is_alive() and self._is_open and not self._is_failing
 
     def check(self) -> None:
         """Refuse early what could not be recorded.
@@ -132,7 +133,8 @@ class Writer:
         return await asyncio.shield(future)
 
     def _run(self) -> None:
-        is_open = True
+        self._drain()
+        self._is_open = is_open = True
         while is_open:
             batch, is_open = self._next_batch()
             if batch:
@@ -160,10 +162,7 @@ class Writer:
         began = time.monotonic()
         self._has_company = len(batch) > 1
         try:
-            outcomes = [waiting.outcome for waiting in batch]
-            prices = prices_of(self._parts, outcomes)
-            with self._parts.db.write() as session:
-                written = write_batch(self._parts, session, outcomes, prices)
+            written = self._ledger.write([waiting.outcome for waiting in batch])
         except (ConsoleError, SQLAlchemyError, OSError) as error:
             self._fail(batch, error)
         except Exception as error:
@@ -191,9 +190,9 @@ class Writer:
         """Put the events of all processes into the log, and sign its head now and then."""
         self._drained_at = time.monotonic()
         try:
-            self._parts.audit.sequence()
-            if self._drained_at - self._signed_at > CHECKPOINT_S:
-                self._parts.audit.checkpoint()
+            is_due = self._drained_at - self._signed_at > CHECKPOINT_S
+            self._ledger.tend(sign=is_due)
+            if is_due:
                 self._signed_at = self._drained_at
         except (ConsoleError, SQLAlchemyError, OSError) as error:
             if not self._is_log_failing:

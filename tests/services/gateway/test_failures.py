@@ -8,7 +8,7 @@ import openai
 import pytest
 from sqlalchemy import text
 
-from services.gateway.limits import LocalLimiter
+from services.gateway.local_limits import LocalLimiter
 from services.tenants.models import Limits
 from tests.fakes.engine import PROMPT_TOKENS
 from tests.services.gateway.conftest import HELLO, PLENTY, SYSTEM, Edge, bearer, eventually
@@ -54,7 +54,7 @@ def test_todays_tokens_are_remembered_over_a_restart(edge: Edge) -> None:
     edge.chat(edge.key("legal"))
     tenant = edge.services.tenants.get(SYSTEM, "legal")
     fresh = LocalLimiter()
-    fresh.learn(tenant, edge.services.metering.tokens_today(tenant))
+    fresh.learn(tenant, edge.services.metering.used(tenant))
     assert fresh.left_today(tenant) == PLENTY.daily_tokens - PROMPT_TOKENS - 5
 
 

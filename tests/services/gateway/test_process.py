@@ -39,7 +39,7 @@ class Process:
                 [sys.executable, "-m", "services.gateway"],
                 env=os.environ | self.variables, stdout=log, stderr=log,
             )  # fmt: skip
-        eventually(self._is_ready, 60)
+        eventually(self._is_ready, 180)
 
     def _is_ready(self) -> bool:
         assert self.running is not None

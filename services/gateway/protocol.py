@@ -1,0 +1,87 @@
+"""HTTP as uvicorn and httptools speak it, with an end to how long a request's head may be."""
+
+from __future__ import annotations
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from services.db import new_id
+from services.gateway.answers import Refused, error_body
+
+MAX_HEAD = 64 * 1024
+"""Bytes of a request line with its headers; the parser itself would take them for ever."""
+
+
+LINGER_S = 2.0
+"""How long what a refused client still sends is read and thrown away. Closed at once, its system
+would throw our answer away before it is read."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Refuses a request whose head is longer than `MAX_HEAD`: 431, and the connection is closed."""
+
+    _head_bytes = 0
+    _is_in_head = False
+    _is_refused = False
+
+    def data_received(self, data: bytes) -> None:
+        """Take what arrived; look at the length of a head that has not come to its end."""
+        if self._is_refused:
+            return
+        if self._is_in_head:
+            # A head is counted by what arrives as long as its end has not: the parser tells of a
+            # header only when it is whole.
+            self._head_bytes += len(data)
+        else:
+            self._head_bytes = len(data)
+        super().data_received(data)
+        if self._is_in_head and self._head_bytes > MAX_HEAD and not self.transport.is_closing():
+            self._refuse()
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        self._is_in_head = True
+
+    def on_headers_complete(self) -> None:
+        """A head has come to its end."""
+        self._is_in_head = False
+        if self._head_bytes > MAX_HEAD and self._length() > MAX_HEAD:
+            self._refuse()
+            return
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a body; of a refused request nothing is read."""
+        if not self._is_refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The end of a request."""
+        if not self._is_refused:
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, in OpenAI's shape."""
+        self._answer(b"400 Bad Request", Refused(msg, status=400, code="invalid_http"))
+
+    def _length(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _refuse(self) -> None:
+        message = f"headers: expected at most {MAX_HEAD} bytes, found more"
+        refused = Refused(message, status=431, code="headers_too_large")
+        self._answer(b"431 Request Header Fields Too Large", refused)
+
+    def _answer(self, status: bytes, error: Refused) -> None:
+        self._is_refused = True
+        body = error_body(error)
+        self.transport.write(
+            b"HTTP/1.1 " + status + b"\r\n"
+            b"content-type: application/json\r\n"
+            b"content-length: " + str(len(body)).encode() + b"\r\n"
+            b"x-request-id: " + new_id().encode() + b"\r\n"
+            b"connection: close\r\n\r\n" + body
+        )
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.close)
