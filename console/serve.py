@@ -113,6 +113,10 @@ def serve(name: str, settings: Settings, *, engine: str = "embedded") -> None:
         ) from error
 
 
+LAST_TURN_S = 5.0
+"""How long the worker waits at its end for a rollout's turn that has begun."""
+
+
 def worker(settings: Settings) -> None:
     """Run jobs until SIGTERM or Ctrl-C."""
     from labeling.label_studio import schedule, sync
@@ -133,7 +137,18 @@ def worker(settings: Settings) -> None:
     handlers = {**bootstrap.worker_handlers(), hints.LABEL_STUDIO: sync.handler}
     looking = (services.db, services.jobs, settings, stop)
     Thread(target=schedule.keep_asking, args=looking, name="label-studio", daemon=True).start()
+    beside = {
+        "rollouts": bootstrap.rollout_driver(services).run,
+        "alerts": services.alerts.run,
+    }
+    threads = [
+        Thread(target=run, args=(stop,), name=name, daemon=True) for name, run in beside.items()
+    ]
+    for thread in threads:
+        thread.start()
     run_worker(services, handlers, stop)
+    for thread in threads:
+        thread.join(LAST_TURN_S)
 
 
 def main(arguments: list[str]) -> int:

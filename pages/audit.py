@@ -7,14 +7,15 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from console import auth, log_pages, state, wiring
-from console.components import empty, heading, log_view
+from console.components import empty, evidence_view, heading, log_view
 from console.i18n import t
 from services.tenants.models import EVERY_TENANT, Actor, Permission, Tenant
 
 PER_PAGE = 50
 DOMAINS = (
     "adapter.", "alias.", "chat.", "dataset.", "evaluation.", "job.", "key.", "pair.", "pairs.",
-    "prices.", "receipt.", "rollout.", "session.", "tenant.", "training.", "user.",
+    "prices.", "receipt.", "retention.", "rollout.", "session.", "signing_key.", "tenant.",
+    "training.", "user.",
 )  # fmt: skip
 PLACES = "audit.places"
 
@@ -80,6 +81,12 @@ def turn_pages(oldest: int | None, places: list[int]) -> None:
             )  # fmt: skip
 
 
+def evidence(actor: Actor, tenant: Tenant) -> None:
+    """What keeps the log honest, and the texts beside it."""
+    evidence_view.checkpoints(tenant)
+    evidence_view.retention(actor, tenant)
+
+
 def page() -> None:
     """Draw the audit log of the chosen tenant, or of the installation."""
     actor = auth.actor()
@@ -96,11 +103,13 @@ def page() -> None:
     if not found:
         empty.draw(t("audit.empty"), t("audit.empty_text"), icon="history")
         turn_pages(None, places)
+        evidence(actor, tenant)
         return
     shown = found[:PER_PAGE]
     chosen = log_view.entries(shown, tenant.timezone, everywhere=everywhere)
     turn_pages(shown[-1].seq if len(found) > PER_PAGE else None, places)
     log_view.details(chosen, tenant.timezone)
+    evidence(actor, tenant)
 
 
 page()

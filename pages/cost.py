@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from console import auth, state, wiring
-from console.components import cost_view, empty, heading
+from console.components import budget_view, cost_view, empty, heading, savings_view
 from console.i18n import number, t
 from services.metering.models import CLAUDE_3_5_SONNET, Usage
 from services.metering.service import MAX_ROWS
@@ -57,19 +57,21 @@ def page() -> None:
     actor = auth.actor()
     tenant = wiring.services().tenants.get(actor, state.require_tenant())
     heading.draw(t("nav.cost"), t("cost.caption"))
+    metering = wiring.services().metering
+    budget_view.draw(metering.budget(actor, tenant.id), tenant.timezone)
     period = st.segmented_control(
         t("cost.period"), PERIODS, default="week", required=True, key="cost.period",
         format_func=lambda name: t(f"cost.period_{name}"), label_visibility="collapsed",
     )  # fmt: skip
     today = datetime.now(ZoneInfo(tenant.timezone)).date()
     since = first_day(str(period), today)
-    metering = wiring.services().metering
     report = metering.report(actor, tenant.id, since=since, until=today)
     if not report.requests:
         empty.draw(t("cost.empty"), t("cost.empty_text"), icon="payments")
         return
     cost_view.totals(report)
     cost_view.savings(metering.savings(report, CLAUDE_3_5_SONNET), CLAUDE_3_5_SONNET)
+    savings_view.scenarios(report, CLAUDE_3_5_SONNET)
     heading.section(t("cost.per_day"))
     cost_view.days(report)
     left, right = st.columns([3, 2], gap="medium")

@@ -6,18 +6,20 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from console import auth, state, wiring
+from console import auth, navigation, state, wiring
 from console.components import (
     chooser,
     empty,
     errors,
     evaluation_view,
+    gate_form,
     heading,
     job_status,
     verdict,
 )
 from console.i18n import t, when
-from services.evaluation.models import Evaluation
+from services.evaluation.models import Checks, Evaluation
+from services.evaluation.service import is_running
 from services.jobs.models import JobStatus
 from services.registry.models import Adapter
 from services.tenants.models import Actor, Permission, Tenant
@@ -42,6 +44,13 @@ def launcher(actor: Actor, tenant: Tenant, adapters: Sequence[Adapter], tried: s
         t("evaluate.questions"), key="evaluate.questions", height=90,
         placeholder=t("evaluate.questions_example"),
     )  # fmt: skip
+    with st.container(horizontal=True, gap="medium"):
+        st.checkbox(t("evaluate.with_texts"), value=True, key="evaluate.texts")
+        st.checkbox(t("evaluate.with_tasks"), value=True, key="evaluate.tasks")
+        if wiring.services().settings.judge_model:
+            st.checkbox(
+                t("evaluate.with_judge"), key="evaluate.judge", help=t("evaluate.with_judge_help")
+            )
     st.button(
         t("evaluate.start"), type="primary", icon=":material/balance:", key="evaluate.start",
         on_click=launch, args=(tenant.id,),
@@ -58,6 +67,11 @@ def launch(tenant_id: str) -> None:
         state.get("evaluate.adapter"),
         dataset_id=state.get("evaluate.dataset") or None,
         prompts=questions or None,
+        checks=Checks(
+            texts=bool(state.get("evaluate.texts", True)),
+            tasks=bool(state.get("evaluate.tasks", True)),
+            judge=bool(state.get("evaluate.judge", False)),
+        ),
     )
     st.query_params["evaluation"] = made.id
     errors.leave(t("evaluate.launched"))
@@ -91,19 +105,22 @@ def choose(found: Sequence[Evaluation], tenant: Tenant) -> str:
     )
 
 
-def watch(evaluation_id: str, *, moving: bool) -> None:
-    """The chosen evaluation, drawn again every two seconds until it has ended."""
+def live(tenant: Tenant, *, moving: bool) -> None:
+    """All evaluations and the chosen one, drawn again every two seconds while any is not over."""
     with errors.shown():
         actor = auth.actor()
-        found = wiring.services().evaluations.get(actor, evaluation_id)
-        if found.job.status.is_final is moving:
+        found = wiring.services().evaluations.list(actor, tenant.id)
+        if any(is_running(one) for one in found) is not moving:
             st.rerun()
         errors.notices()
-        title(actor, found)
-        if found.summary is None:
-            evaluation_view.unfinished(actor, found)
+        compare(actor, tenant, found)
+        heading.section(t("evaluate.all"))
+        chosen = wiring.services().evaluations.get(actor, choose(found, tenant))
+        title(actor, chosen)
+        if chosen.summary is None:
+            evaluation_view.unfinished(actor, chosen)
         else:
-            evaluation_view.finished(actor, found, found.summary)
+            evaluation_view.finished(actor, chosen, chosen.summary)
 
 
 def title(actor: Actor, found: Evaluation) -> None:
@@ -136,7 +153,7 @@ def resume(evaluation_id: str) -> None:
     wiring.services().evaluations.resume(auth.actor(), evaluation_id)
 
 
-def compare(found: Sequence[Evaluation]) -> None:
+def compare(actor: Actor, tenant: Tenant, found: Sequence[Evaluation]) -> None:
     """The newest finished evaluations of the chosen adapters, beside each other."""
     newest: dict[str, Evaluation] = {}
     for one in found:
@@ -151,6 +168,7 @@ def compare(found: Sequence[Evaluation]) -> None:
     )  # fmt: skip
     pairs = [(newest[name], newest[name].summary) for name in chosen]
     evaluation_view.compared([(one, summary) for one, summary in pairs if summary is not None])
+    navigation.link("compare", actor, tenant.id, t("evaluate.compare_page"))
 
 
 def page() -> None:
@@ -166,14 +184,12 @@ def page() -> None:
     if actor.may(Permission.TRAIN, tenant.id):
         with st.expander(t("evaluate.new"), icon=":material/add:", expanded=not found):
             launcher(actor, tenant, adapters, {one.adapter for one in found})
+    gate_form.draw(actor, tenant)
     if not found:
         empty.draw(t("evaluate.empty"), t("evaluate.empty_text"), icon="balance")
         return
-    compare(found)
-    heading.section(t("evaluate.all"))
-    chosen = choose(found, tenant)
-    moving = any(one.id == chosen and not one.job.status.is_final for one in found)
-    st.fragment(watch, run_every="2s" if moving else None)(chosen, moving=moving)
+    moving = any(is_running(one) for one in found)
+    st.fragment(live, run_every="2s" if moving else None)(tenant, moving=moving)
 
 
 page()

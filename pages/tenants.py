@@ -5,59 +5,33 @@ from __future__ import annotations
 import streamlit as st
 
 from console import auth, state, wiring
-from console.components import empty, errors, figures, heading, secret
+from console.components import budget_view, empty, errors, heading, limits_form, secret
 from console.components.text import plain
-from console.i18n import number, t, when
+from console.i18n import t, when
 from services.tenants.models import EVERY_TENANT, Actor, ApiKey, Limits, Permission, Tenant
 
 
 def limits(actor: Actor, tenant: Tenant) -> None:
     """Show the limits, and let those change them who may."""
     heading.section(t("tenants.limits"))
-    figures.draw(
-        [
-            (t("tenants.tps"), number(tenant.limits.tps)),
-            (t("tenants.rpm"), number(tenant.limits.rpm)),
-            (t("tenants.daily_tokens"), number(tenant.limits.daily_tokens)),
-        ],
-        columns=3,
-    )
+    limits_form.draw(tenant.limits)
+    budget_view.draw(wiring.services().metering.budget(actor, tenant.id), tenant.timezone)
     if not actor.may(Permission.MANAGE_TENANT, tenant.id):
         return
     with (
         st.popover(t("tenants.change_limits"), icon=":material/tune:"),
         st.form("tenants.limits", border=False),
     ):
-        limit_fields(tenant.id, tenant.limits)
+        limits_form.fields(tenant.id, tenant.limits)
         st.form_submit_button(
             t("tenants.save"), type="primary", on_click=save_limits, args=(tenant.id,)
         )
 
 
-def limit_fields(name: str, start: Limits) -> None:
-    """Three numbers; `chosen_limits` reads them back by the same name."""
-    for field, label in (
-        ("tps", t("tenants.tps")),
-        ("rpm", t("tenants.rpm")),
-        ("daily_tokens", t("tenants.daily_tokens")),
-    ):
-        key = f"tenants.{name}.{field}"
-        st.number_input(label, min_value=1, value=getattr(start, field), step=1, key=key)
-
-
-def chosen_limits(name: str) -> Limits:
-    """The limits in the fields of that name."""
-    return Limits(
-        tps=state.get(f"tenants.{name}.tps"),
-        rpm=state.get(f"tenants.{name}.rpm"),
-        daily_tokens=state.get(f"tenants.{name}.daily_tokens"),
-    )
-
-
 @errors.guarded
 def save_limits(tenant_id: str) -> None:
     """Store the limits of the form."""
-    wiring.services().tenants.set_limits(auth.actor(), tenant_id, chosen_limits(tenant_id))
+    wiring.services().tenants.set_limits(auth.actor(), tenant_id, limits_form.chosen(tenant_id))
     errors.leave(t("tenants.limits_saved"))
 
 
@@ -89,20 +63,44 @@ def key_row(tenant: Tenant, key: ApiKey) -> None:
     with st.container(border=True):
         what, since, end = st.columns([3, 3, 3], vertical_alignment="center")
         what.markdown(f"**{plain(key.name)}**  \n`{key.prefix}…`")
+        if own := limits_form.line(key.limits):
+            what.caption(own)
         since.caption(t("tenants.created", when=when(key.created_at, tenant.timezone)))
         if key.revoked_at is not None:
             at = when(key.revoked_at, tenant.timezone)
             end.badge(t("tenants.revoked", when=at), color="gray", icon=":material/block:")
             return
-        with end.popover(t("tenants.revoke"), type="tertiary"):
-            st.write(t("tenants.revoke_text"))
-            st.button(
-                t("tenants.revoke_now"),
-                type="primary",
-                key=f"tenants.revoke.{key.id}",
-                on_click=revoke_key,
-                args=(tenant.id, key.id),
-            )
+        with end.container(horizontal=True):
+            key_limits(tenant, key)
+            with st.popover(t("tenants.revoke"), type="tertiary"):
+                st.write(t("tenants.revoke_text"))
+                st.button(
+                    t("tenants.revoke_now"),
+                    type="primary",
+                    key=f"tenants.revoke.{key.id}",
+                    on_click=revoke_key,
+                    args=(tenant.id, key.id),
+                )
+
+
+def key_limits(tenant: Tenant, key: ApiKey) -> None:
+    """Let one key's own limits be changed."""
+    with (
+        st.popover(t("tenants.key_limits"), type="tertiary"),
+        st.form(f"tenants.limits.{key.id}", border=False),
+    ):
+        st.caption(t("tenants.key_limits_text"))
+        limits_form.key_fields(key.id, key.limits)
+        st.form_submit_button(t("tenants.save"), on_click=save_key_limits, args=(tenant.id, key.id))
+
+
+@errors.guarded
+def save_key_limits(tenant_id: str, key_id: str) -> None:
+    """Store the limits of one key's form."""
+    wiring.services().tenants.set_key_limits(
+        auth.actor(), tenant_id, key_id, limits_form.chosen_key(key_id)
+    )
+    errors.leave(t("tenants.limits_saved"))
 
 
 @errors.guarded
@@ -150,7 +148,7 @@ def new_tenant() -> None:
         st.form("tenants.new", border=False),
     ):
         st.text_input(t("tenants.name"), key="tenants.new_name")
-        limit_fields("new", Limits(tps=5, rpm=150, daily_tokens=1_000_000))
+        limits_form.fields("new", Limits(tps=5, rpm=150, daily_tokens=1_000_000))
         st.form_submit_button(t("tenants.create"), type="primary", on_click=create_tenant)
 
 
@@ -158,7 +156,7 @@ def new_tenant() -> None:
 def create_tenant() -> None:
     """Make the tenant of the form."""
     made = wiring.services().tenants.create(
-        auth.actor(), state.get("tenants.new_name", ""), limits=chosen_limits("new")
+        auth.actor(), state.get("tenants.new_name", ""), limits=limits_form.chosen("new")
     )
     errors.leave(t("tenants.created_tenant", name=plain(made.name)))
 

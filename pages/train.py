@@ -7,11 +7,22 @@ from collections.abc import Sequence
 import streamlit as st
 
 from console import auth, state, wiring
-from console.components import chooser, empty, errors, heading, job_status, run_view, train_form
+from console.components import (
+    chooser,
+    empty,
+    errors,
+    heading,
+    job_status,
+    run_diff,
+    run_view,
+    train_form,
+)
 from console.i18n import t, when
 from services.jobs.models import JobStatus
 from services.tenants.models import Actor, Permission, Tenant
 from services.training.models import Run
+
+MAX_RUNS = 500  # the newest ones
 
 
 def choose(runs: Sequence[Run], tenant: Tenant) -> str:
@@ -44,21 +55,24 @@ def choose(runs: Sequence[Run], tenant: Tenant) -> str:
     )
 
 
-def watch(run_id: str, *, moving: bool) -> None:
-    """The chosen run, drawn again every two seconds until it has ended.
+def board(tenant_id: str, *, moving: bool) -> None:
+    """The list and the chosen run, drawn again every two seconds while a run waits or trains.
 
     Args:
         moving: Whether the page is drawing it again and again.
     """
     with errors.shown():
-        actor = auth.actor()
-        run = wiring.services().training.get(actor, run_id)
-        if run.job.status.is_final is moving:
-            st.rerun()  # it has ended, or was resumed: the whole page shows that
+        actor, training = auth.actor(), wiring.services().training
+        tenant = wiring.services().tenants.get(actor, tenant_id)
+        runs = training.list(actor, tenant_id, limit=MAX_RUNS)
+        if any(not run.job.status.is_final for run in runs) is not moving:
+            st.rerun()  # the last one has ended, or one was resumed: the pace changes
+        run_id = choose(runs, tenant)
+        run = next(found for found in runs if found.id == run_id)
         errors.notices()
-        tenant = wiring.services().tenants.get(actor, run.tenant_id)
         title(actor, run)
-        run_view.draw(actor, tenant, run, wiring.services().training.metrics(actor, run_id))
+        run_view.draw(actor, tenant, run, training.metrics(actor, run_id))
+        run_diff.draw(run, runs, tenant)
 
 
 def title(actor: Actor, run: Run) -> None:
@@ -73,11 +87,22 @@ def title(actor: Actor, run: Run) -> None:
                 t("train.stop"), icon=":material/stop:", key="train.stop", on_click=stop,
                 args=(run.id,),
             )  # fmt: skip
+        st.button(
+            t("train.clone_it"), icon=":material/content_copy:", key="train.clone_it",
+            on_click=clone, args=(run.id,), help=t("train.clone_help"),
+        )  # fmt: skip
         if run.job.status in {JobStatus.STOPPED, JobStatus.FAILED}:
             st.button(
                 t("train.resume"), icon=":material/play_arrow:", key="train.resume",
                 on_click=resume, args=(run.id,),
             )  # fmt: skip
+
+
+@errors.guarded
+def clone(run_id: str) -> None:
+    """Begin the form with the settings of this run."""
+    state.put(train_form.CLONE, run_id)
+    errors.leave(t("train.cloning"), "info")
 
 
 @errors.guarded
@@ -98,17 +123,16 @@ def page() -> None:
     """Draw the runs of the chosen tenant."""
     actor = auth.actor()
     tenant = wiring.services().tenants.get(actor, state.require_tenant())
-    runs = wiring.services().training.list(actor, tenant.id)
+    has_runs, moving = wiring.services().training.standing(actor, tenant.id)
     heading.draw(t("nav.train"), t("train.caption"))
     if actor.may(Permission.TRAIN, tenant.id):
-        with st.expander(t("train.new"), icon=":material/add:", expanded=not runs):
+        cloning = bool(state.get(train_form.CLONE))
+        with st.expander(t("train.new"), icon=":material/add:", expanded=not has_runs or cloning):
             train_form.draw(actor, tenant)
-    if not runs:
+    if not has_runs:
         empty.draw(t("train.empty"), t("train.empty_text"), icon="model_training")
         return
-    run_id = choose(runs, tenant)
-    moving = any(run.id == run_id and not run.job.status.is_final for run in runs)
-    st.fragment(watch, run_every="2s" if moving else None)(run_id, moving=moving)
+    st.fragment(board, run_every="2s" if moving else None)(tenant.id, moving=moving)
 
 
 page()

@@ -13,7 +13,7 @@ def page() -> None:
     document = receipt_view.source(auth.user())
     compared = receipt_view.texts()
     if document is not None:
-        receipt_view.draw(document, compared)
+        receipt_view.draw(document, compared, auth.user())
 
 
 page()

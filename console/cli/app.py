@@ -12,6 +12,8 @@ import typer
 from typer.core import TyperGroup
 
 from console.cli import (
+    audit,
+    clusters,
     evaluation,
     evidence,
     labelstudio,
@@ -19,7 +21,9 @@ from console.cli import (
     pairs,
     policy,
     processes,
+    rlaif,
     rollouts,
+    signing_keys,
     tenants,
     training,
 )
@@ -75,11 +79,14 @@ for name, module, purpose in (
     ("model", models.app, "Base models on this machine."),
     ("pairs", pairs.app, "Preference pairs: in, out, counts."),
     ("labelstudio", labelstudio.app, "Pairs judged on a Label Studio server."),
+    ("rlaif", rlaif.app, "Pairs by AI feedback: candidates, a judge, a cap."),
     ("train", training.app, "DPO runs."),
     ("eval", evaluation.app, "Base against adapter."),
     ("rollout", rollouts.app, "Who is served what."),
+    ("cluster", clusters.app, "What a Kubernetes cluster can do."),
     ("policy", policy.app, "What may go in and come out."),
-    ("audit", evidence.audit, "The tamper-evident log."),
+    ("audit", audit.audit, "The tamper-evident log."),
+    ("signing-keys", signing_keys.app, "What receipts, checkpoints and events are signed with."),
     ("cost", evidence.cost, "What answers cost."),
 ):
     app.add_typer(module, name=name, help=purpose, no_args_is_help=True)

@@ -8,9 +8,9 @@ from datetime import date, timedelta
 import plotly.graph_objects as go
 import streamlit as st
 
-from console import spreadsheet
 from console.components import amount, charts, figures
 from console.i18n import number, percent, t, when
+from services import spreadsheet
 from services.metering.models import ApiPrice, CostLine, CostReport, Savings, Usage
 
 _HEADER = (

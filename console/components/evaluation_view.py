@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from console import navigation, wiring
-from console.components import answer_pairs, figures, heading, job_status, verdict
+from console.components import answer_pairs, beside_view, figures, heading, job_status, verdict
 from console.i18n import number, percent, t
 from services.evaluation.models import Evaluation, Summary
 from services.jobs.models import JobStatus
@@ -45,6 +45,7 @@ def finished(actor: Actor, evaluation: Evaluation, summary: Summary) -> None:
     heading.section(t("evaluate.margins"), t("evaluate.margins_caption"))
     scores = wiring.services().evaluations.pair_scores(actor, evaluation.id)
     verdict.margins(scores, key="evaluate.margins_chart")
+    beside_view.draw(summary)
     _more(summary)
     heading.section(t("evaluate.answers"), t("evaluate.answers_caption"))
     answers = wiring.services().evaluations.answers(actor, evaluation.id)

@@ -78,11 +78,16 @@ def _plain(value: object) -> str:
 def check() -> None:
     """Recompute the whole log and say what came out."""
     with errors.shown(), st.spinner(t("audit.checking")):
-        found = wiring.services().audit.verify()
+        outside = wiring.services().evidence.outside
+        last = outside.last()
+        found = wiring.services().audit.verify(outside=[] if last is None else [last[1]])
+        compared = outside.compare()
         st.success(
             t("audit.holds", count=found.size, checkpoints=found.checkpoints),
             icon=":material/verified:",
         )
+        if compared:
+            st.caption(t("audit.holds_outside", count=compared))
         st.caption(t("audit.root"))
         st.code(found.root, language=None, wrap_lines=True)
 

@@ -12,9 +12,10 @@ from typing import Any
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from console import auth, spreadsheet, state, wiring
+from console import auth, state, wiring
 from console.components import errors, figures, heading, text
 from console.i18n import number, t
+from services import spreadsheet
 from services.preferences.formats import FORMATS, MAX_ERRORS
 from services.preferences.models import ImportReport, RowError
 from services.preferences.self_instruct import models_of, source_of

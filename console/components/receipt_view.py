@@ -10,7 +10,9 @@ import streamlit as st
 from console import state, wiring
 from console.components import amount, errors, heading
 from console.i18n import number, percent, t, when
-from services.attestation.files import read_document
+from services.attestation.bundle import NO_STAMP, NOT_COMPARED, UNCHECKED_STAMP
+from services.attestation.files import read_file
+from services.attestation.page import verifier_page
 from services.attestation.receipts import (
     NOT_ESTABLISHED,
     Check,
@@ -22,7 +24,10 @@ from services.errors import NotFound
 from services.tenants.models import Permission, User
 
 MAX_UPLOAD_MB = 4
-_NAMED = ("form", "signature", "key", "request", "response", "audit")
+_NAMED = (
+    "form", "signature", "key", "request", "response", "audit",
+    "entry", "inclusion", "checkpoint", "timestamp", "statements",
+)  # fmt: skip
 SOURCES = ("file", "paste", "issued")
 
 
@@ -58,7 +63,7 @@ def source(user: User | None) -> bytes | None:
         )
         return pasted.encode() if pasted.strip() else None
     dropped = st.file_uploader(
-        t("verify.file"), type=["json"], key="verify.file", max_upload_size=1
+        t("verify.file"), type=["json"], key="verify.file", max_upload_size=4
     )
     return dropped.getvalue() if dropped is not None else None
 
@@ -79,7 +84,7 @@ def _issued(user: User | None, receipt_id: str) -> bytes | None:
 
 def _without_address() -> bytes | None:
     dropped = st.file_uploader(
-        t("verify.file"), type=["json"], key="verify.dropped", max_upload_size=1
+        t("verify.file"), type=["json"], key="verify.dropped", max_upload_size=4
     )
     return dropped.getvalue() if dropped is not None else None
 
@@ -112,17 +117,17 @@ def texts() -> Texts:
     return Texts(request.getvalue() if request else None, response.getvalue() if response else None)
 
 
-def draw(document: bytes, compared: Texts) -> None:
+def draw(document: bytes, compared: Texts, user: User | None) -> None:
     """Check the receipt and draw everything; a receipt that does not hold says nothing."""
     with errors.shown():
-        envelope, salt = read_document(document)
-        found = wiring.services().receipts.verify(
-            envelope, request=compared.request, response=compared.response, salt=salt
+        found = wiring.services().receipts.verify_document(
+            read_file(document), request=compared.request, response=compared.response
         )
         _outcome(found)
         checks(found.checks)
         facts(facts_of(found.statement), found.kid)
         limits(found)
+        take_along(user, found)
 
 
 def _outcome(found: VerifiedReceipt) -> None:
@@ -132,6 +137,42 @@ def _outcome(found: VerifiedReceipt) -> None:
         )
     else:
         st.error(f"**{t('verify.fails')}**  \n{t('verify.fails_text')}", icon=":material/gpp_bad:")
+
+
+def take_along(user: User | None, found: VerifiedReceipt) -> None:
+    """Offer what others need to check the receipt by themselves."""
+    heading.section(t("verify.take"), t("verify.take_caption"))
+    receipt_id = found.statement["predicate"]["receiptId"]
+    with st.container(horizontal=True):
+        if user is not None and _is_readable(user, receipt_id):
+            st.download_button(
+                t("verify.take_bundle"), lambda: _bundle(user, receipt_id),
+                file_name=f"proof-{receipt_id}.json", mime="application/json",
+                icon=":material/inventory_2:", on_click="ignore", key="verify.bundle",
+            )  # fmt: skip
+        st.download_button(
+            t("verify.take_page"), verifier_page()[0], file_name="verify.html", mime="text/html",
+            icon=":material/public:", on_click="ignore", key="verify.page",
+        )  # fmt: skip
+        st.download_button(
+            t("verify.take_keys"), lambda: json.dumps(wiring.services().keyring.jwks(), indent=1),
+            file_name="jwks.json", mime="application/json",
+            icon=":material/key:", on_click="ignore", key="verify.keys",
+        )  # fmt: skip
+
+
+def _is_readable(user: User, receipt_id: str) -> bool:
+    try:
+        wiring.services().receipts.get(user.actor(), receipt_id)
+    except NotFound:
+        return False
+    return True
+
+
+def _bundle(user: User, receipt_id: str) -> str:
+    wiring.services().audit.sequence()
+    found = wiring.services().evidence.bundles.make(user.actor(), receipt_id)
+    return json.dumps(found, indent=1)
 
 
 def checks(found: list[Check]) -> None:
@@ -205,9 +246,11 @@ def _moment(exact: str, local: str) -> str:
 def limits(found: VerifiedReceipt) -> None:
     """Draw what no check here can show."""
     heading.section(t("verify.limits"), t("verify.limits_caption"))
-    known = {text: place for place, text in enumerate(NOT_ESTABLISHED)}
-    lines = [
-        t(f"verify.limit_{known[text]}") if text in known else text
-        for text in found.not_established
-    ]
+    known = {text: f"verify.limit_{place}" for place, text in enumerate(NOT_ESTABLISHED)}
+    known |= {
+        NOT_COMPARED: "verify.limit_log",
+        NO_STAMP: "verify.limit_time",
+        UNCHECKED_STAMP: "verify.limit_stamp",
+    }
+    lines = [t(known[text]) if text in known else text for text in found.not_established]
     st.markdown("\n".join(f"- {line}" for line in lines))

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 import plotly.graph_objects as go
 import streamlit as st
 
 from console.components import amount, charts
+from console.components.text import plain
 from console.i18n import number, percent, t, when
+from services.rollouts.alerts.outbox import AlertState
+from services.rollouts.driving.notebook import Drive
+from services.rollouts.driving.store import KeptVerdict
 from services.rollouts.models import ArmTraffic, Rollout, RolloutState, Traffic
+from services.rollouts.overview import Signed
+from services.rollouts.policy import read_policy
 
 Colour = Literal["gray", "blue", "green", "orange"]
 _LOOKS: dict[RolloutState, tuple[Colour, str]] = {
     RolloutState.PLANNED: ("gray", "schedule"),
+    RolloutState.PRELOADING: ("gray", "downloading"),
     RolloutState.STEPPING: ("blue", "call_split"),
+    RolloutState.PAUSED: ("orange", "pause"),
+    RolloutState.DRILLING: ("orange", "emergency"),
     RolloutState.PROMOTED: ("green", "check_circle"),
     RolloutState.ROLLED_BACK: ("orange", "undo"),
 }
@@ -35,6 +46,141 @@ def way(rollout: Rollout) -> None:
     """Draw from what to what the alias is moved."""
     stable = rollout.stable or t("rollouts.base_model")
     st.markdown(f"`{stable}` → `{rollout.candidate}`")
+
+
+def standing(rollout: Rollout, drive: Drive | None, latest: KeptVerdict | None) -> None:
+    """Draw which step it is at, and what the driver waits for.
+
+    Args:
+        latest: The newest look; None where nobody has looked.
+    """
+    if rollout.plan is None or not rollout.is_open:
+        return
+    steps = read_policy(rollout.plan.policy_source).steps
+    place = 0 if drive is None else drive.progress.step
+    if rollout.percent:
+        st.progress(
+            (place + 1) / (len(steps) + 1),
+            text=t("rollouts.at_step", step=place + 1, steps=len(steps), percent=rollout.percent),
+        )
+    if waits := _waits(rollout, drive, latest, steps[place].min_requests):
+        st.caption(f":material/hourglass_empty: {waits}")
+
+
+def _waits(rollout: Rollout, drive: Drive | None, latest: KeptVerdict | None, least: int) -> str:
+    if drive is None:
+        return t("rollouts.no_driver")
+    if latest is None or latest.seq != rollout.steps[-1].seq:
+        return plain(drive.note)
+    fewest = min(int(latest.facts["stableN"]), int(latest.facts["canaryN"]))
+    open_ones = [
+        t(f"rollouts.metric_{one['metric']}")
+        for one in latest.facts["comparisons"]
+        if one["required"] and one["outcome"] == "inconclusive"
+    ]
+    told = []
+    if fewest < least:
+        told.append(t("rollouts.waits_requests", least=number(least), found=number(fewest)))
+    if open_ones:
+        told.append(t("rollouts.waits_metrics", names=", ".join(open_ones)))
+    return " ".join(told) or t("rollouts.waits_hold")
+
+
+def timeline(rollout: Rollout, zone: str) -> None:
+    """Draw the share from step to step, each with its state and time."""
+    local = ZoneInfo(zone)
+    places = list(range(len(rollout.steps)))
+    names = [
+        f"{state_name(step.state)}<br>{step.at.astimezone(local):%d.%m. %H:%M}"
+        for step in rollout.steps
+    ]
+    figure = go.Figure(
+        go.Scatter(
+            x=places, y=[step.percent for step in rollout.steps], mode="lines+markers",
+            line={"shape": "hv", "width": 2}, marker={"size": 10}, text=names,
+            hovertemplate="%{text}: %{y} %<extra></extra>",
+        )
+    )  # fmt: skip
+    every = max(1, len(names) // 8)
+    figure.update_xaxes(
+        tickvals=places[::every], ticktext=names[::every], tickangle=0, tickfont={"size": 11},
+        range=[-0.4, len(places) - 0.6], automargin=True,
+    )  # fmt: skip
+    figure.update_yaxes(range=[-6, 108], tickvals=[0, 25, 50, 75, 100], ticksuffix=" %")
+    figure.update_layout(showlegend=False, hovermode="closest")
+    charts.draw(figure, key=".".join(("rollouts", "timeline", rollout.id)), height_px=210)
+
+
+def verdicts(found: list[KeptVerdict], zone: str) -> None:
+    """Draw the looks at the arms, newest first."""
+    if not found:
+        st.caption(t("rollouts.no_verdicts"))
+        return
+    st.dataframe(
+        [
+            {
+                "at": when(one.at, zone),
+                "outcome": t(f"rollouts.outcome_{one.outcome}"),
+                "n": f"{one.facts['stableN']} / {one.facts['canaryN']}",
+                "level": one.facts["level"],
+                "metrics": ", ".join(
+                    f"{t('rollouts.metric_' + each['metric'])}: "
+                    f"{t('rollouts.outcome_' + each['outcome'])}"
+                    for each in one.facts["comparisons"]
+                ),
+            }
+            for one in found
+        ],
+        column_config={
+            "at": t("rollouts.at"),
+            "outcome": t("rollouts.outcome"),
+            "n": t("rollouts.n_both"),
+            "level": t("rollouts.level"),
+            "metrics": st.column_config.Column(t("rollouts.metrics"), width="large"),
+        },
+        hide_index=True,
+    )
+
+
+def signed(rollout: Rollout, found: list[Signed]) -> None:
+    """Draw the signed steps, to be taken away."""
+    if not found:
+        st.caption(t("rollouts.no_signed"))
+        return
+    st.caption(t("rollouts.signed", count=len(found), last=found[-1].sha256[:16]))
+    body = {"rollout": rollout.id, "statements": [one.envelope for one in found]}
+    st.download_button(
+        t("rollouts.download_signed"), json.dumps(body, indent=1),
+        f"rollout-{rollout.id}.json", "application/json", icon=":material/download:",
+        key=".".join(("rollouts", "signed", rollout.id)),
+    )  # fmt: skip
+
+
+def alerts(found: list[AlertState], zone: str) -> None:
+    """Draw who outside was told, or will be."""
+    if not found:
+        st.caption(t("rollouts.no_alerts"))
+        return
+    st.dataframe(
+        [
+            {
+                "sink": one.sink,
+                "step": one.seq,
+                "sent": when(one.sent_at, zone) if one.sent_at else "–",
+                "attempts": one.attempts,
+                "problem": one.problem or "–",
+            }
+            for one in found
+        ],
+        column_config={
+            "sink": t("rollouts.alert_to"),
+            "step": t("rollouts.step"),
+            "sent": t("rollouts.alert_sent"),
+            "attempts": t("rollouts.alert_attempts"),
+            "problem": t("rollouts.alert_problem"),
+        },
+        hide_index=True,
+    )
 
 
 def split(rollout: Rollout, traffic: Traffic) -> None:

@@ -18,6 +18,12 @@ from services.training.models import Point, Run
 SMOOTH_STEPS = 8
 """A step sees few pairs, so its numbers jump; the strong line is the mean of so many steps."""
 
+CURVES = ("loss", "margin", "accuracy", "learning_rate", "tokens_per_s", "rss_mb")
+MAX_DRAWN = 800
+"""More points than a chart is wide are not drawn."""
+_CALM = ("learning_rate", "rss_mb")
+"""Do not jump, and are drawn as they are."""
+
 _STAGES = {
     "starting": "starting",
     "loading the base model": "loading",
@@ -72,12 +78,13 @@ def _figures(last: Point) -> None:
 
 
 def _curves(points: Sequence[Point]) -> None:
+    drawn = thinned(points, MAX_DRAWN)
     with st.grid(3, min_column_width=260):
-        for name in ("loss", "margin", "accuracy"):
+        for name in CURVES:
             with st.container():
                 st.markdown(f"**{t(f'train.{name}')}**", help=t(f"train.{name}_curve_help"))
                 charts.draw(
-                    _curve(name, points), key=".".join(("train", "curve", name)), height_px=220
+                    _curve(name, drawn), key=".".join(("train", "curve", name)), height_px=220
                 )
 
 
@@ -85,6 +92,10 @@ def _curve(name: str, points: Sequence[Point]) -> go.Figure:
     """One number over the steps: faint as measured, strong as the mean of the last few."""
     steps = [point.step for point in points]
     values = [float(getattr(point, name)) for point in points]
+    if name in _CALM:
+        calm = go.Figure([go.Scatter(x=steps, y=values, mode="lines", line={"width": 2})])
+        calm.update_layout(showlegend=False, xaxis_title=t("train.step"))
+        return calm.update_yaxes(rangemode="tozero", exponentformat="power")
     figure = go.Figure(
         [
             go.Scatter(
@@ -101,6 +112,12 @@ def _curve(name: str, points: Sequence[Point]) -> go.Figure:
     if name == "accuracy":
         figure.update_yaxes(range=[-0.03, 1.03], tickformat=".0%")
     return figure
+
+
+def thinned(points: Sequence[Point], at_most: int) -> Sequence[Point]:
+    """Every so manieth point, the newest always."""
+    stride = max(1, -(-len(points) // at_most))
+    return points if stride == 1 else [*points[:-1:stride], points[-1]]
 
 
 def smoothed(values: Sequence[float], width: int) -> list[float]:
@@ -124,6 +141,8 @@ def _outcome(actor: Actor, tenant: Tenant, run: Run) -> None:
             column_config={"name": t("train.fact"), "value": t("train.value")},
             hide_index=True,
         )
+    with st.expander(t("train.advanced")):
+        st.code(run.spec.more.as_yaml(), language="yaml")
     with st.expander(t("train.log")):
         tail = wiring.services().training.log_tail(actor, run.id, max_bytes=16_384)
         st.code(tail or t("train.no_log"), language=None, height=320)
@@ -136,7 +155,11 @@ def _facts(run: Run, zone: str) -> list[dict[str, str]]:
         t("train.base_model"): f"{run.spec.base_model} · {run.base_digest[:12]}",
         t("train.dataset"): f"{run.spec.dataset_id} · {run.dataset_sha256[:12]}",
         t("train.attempts"): number(run.job.attempt),
+        t("train.backend"): f"{run.backend} · {run.job.host}" if run.job.host else run.backend,
+        **({t("train.parent"): run.parent_id} if run.parent_id else {}),
         "MLflow": run.mlflow_run_id or "–",
     }
-    facts |= {name: str(value) for name, value in run.spec.as_json().items()}
+    told = {**run.spec.as_json(), **run.spec.more.as_json()}
+    del told["advanced"]
+    facts |= {name: str(value) for name, value in told.items()}
     return [{"name": name, "value": value} for name, value in facts.items()]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import plotly.graph_objects as go
 import streamlit as st
 
 from console.components import charts
 from console.components.text import plain
-from console.i18n import number, percent, t
+from console.i18n import has, number, percent, t
 from services.evaluation.gate import gate
 from services.evaluation.models import Evaluation, PairScore, Summary, Verdict
+from services.evaluation.policy import Shortfall
 
 GREY = "rgba(128, 136, 132, 0.7)"
 """Lines that must be seen on light and dark alike."""
@@ -75,22 +76,37 @@ def gate_reasons(evaluation: Evaluation | None) -> list[str]:
         return [t("verdict.never_evaluated")]
     if evaluation.summary is None:
         return [t("verdict.not_finished")]
-    return [_reason(found, evaluation.summary) for found in judged.reasons]
+    return [reason(found, evaluation.summary) for found in judged.shortfalls]
 
 
-def _reason(found: str, summary: Summary) -> str:
-    if found.startswith("The chosen answers became less likely"):
-        return t("verdict.displaced", shift=number(summary.chosen_shift.mean, 3))
-    if found.startswith("The adapter repeats itself"):
-        return t(
-            "verdict.degenerate",
-            adapter=summary.adapter_degenerate,
-            base=summary.base_degenerate,
-            count=summary.n_answers,
-        )
-    if summary.sentence in found:
+def reason(found: Shortfall, summary: Summary) -> str:
+    """One thing that an adapter has not shown, in the reader's language; Markdown is escaped."""
+    if found.code == "quality":
         return sentence(summary)
-    return plain(found)
+    key = f"verdict.{found.code if found.code in _OWN_WORDS else f'gate_{found.code}'}"
+    if not has(key):
+        return plain(found.sentence)
+    shown = {name: _value(found.code, name, value) for name, value in found.values.items()}
+    return t(key, **shown)
+
+
+_OWN_WORDS = {"displaced", "degenerate"}
+
+
+def _value(code: str, name: str, value: Any) -> Any:
+    if name == "task":
+        return task_name(str(value))
+    if not isinstance(value, float):
+        return value
+    if code in {"texts", "displaced"}:
+        return number(value, 3 if code == "displaced" else 1)
+    return percent(value, 1)
+
+
+def task_name(task: str) -> str:
+    """A task in words; its own name where we have none."""
+    key = f"evaluate.task_{task.removeprefix('param_')}"
+    return t(key) if has(key) else plain(task)
 
 
 def forest(rows: Sequence[tuple[str, Summary]], *, key: str) -> None:

@@ -54,6 +54,7 @@ class Answer:
         request: The exact bytes that were sent: what the receipt commits to.
         response: The exact bytes that came before the receipt's line, likewise.
         is_stopped: The person stopped it.
+        thumb: What the person thought of it, `up` or `down`; empty for nothing said.
     """
 
     text: str = ""
@@ -70,6 +71,7 @@ class Answer:
     request: bytes = field(default=b"", repr=False)
     response: bytes = field(default=b"", repr=False)
     is_stopped: bool = False
+    thumb: str = ""
 
 
 class Gateway:
@@ -162,6 +164,11 @@ class Gateway:
         texts = {"request": answer.request, "response": answer.response}
         body = {name: base64.b64encode(text).decode() for name, text in texts.items() if text}
         return await self._json("POST", "/v1/verify", json={"receipt": document, **body})
+
+    async def feedback(self, key: str, receipt_id: str, thumb: str) -> None:
+        """Say what one thinks of an answer: `up`, `down`, or `none` to take it back."""
+        body = {"request_id": receipt_id, "thumb": thumb}
+        await self._json("POST", "/v1/feedback", key, json=body)
 
     async def _json(
         self, method: str, path: str, key: str | None = None, **more: Any

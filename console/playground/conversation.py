@@ -118,6 +118,23 @@ class Conversation:
             self.receipt = await self.gateway.receipt(self.key, self.last.receipt_id)
         return await self.gateway.verify(self.receipt, self.last)
 
+    async def rate(self, thumb: str) -> None:
+        """Say what one thinks of the last answer; the same word again takes it back.
+
+        Args:
+            thumb: `up` or `down`.
+
+        Raises:
+            InvalidInput: There is no answer, or it has no receipt.
+            ConsoleError: The gateway refused or does not answer.
+        """
+        last = self.last
+        if last is None or not last.receipt_id:
+            raise InvalidInput("no receipt")
+        wanted = "" if last.thumb == thumb else thumb
+        await self.gateway.feedback(self.key, last.receipt_id, wanted or "none")
+        last.thumb = wanted
+
     def _body(self, choices: Choices) -> dict[str, Any]:
         system = choices.system.strip()
         head = [{"role": "system", "content": system}] if system else []

@@ -77,7 +77,7 @@ def facts(answer: Answer | None, language: str) -> str:
     title = f"<h2>{escape(texts['facts'])}</h2>"
     if answer is None:
         return f'<section class="pg-facts">{title}<p>{escape(texts["no_facts"])}</p></section>'
-    arm = answer.arm if answer.arm in {"stable", "canary", "pinned"} else ""
+    arm = answer.arm if answer.arm in {"stable", "canary", "pinned", "fallback"} else ""
     rows = (
         ("served", f"<code>{escape(answer.model or texts['unknown'])}</code>"),
         (

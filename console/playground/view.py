@@ -85,6 +85,8 @@ class Page:
             max_length=100_000, elem_id="pg-message", elem_classes="pg-field",
         )  # fmt: skip
         with gr.Row(elem_id="pg-actions"):
+            self.good = gr.Button(texts["good"], interactive=False, scale=0)
+            self.bad = gr.Button(texts["bad"], interactive=False, scale=0)
             self.stop = gr.Button(texts["stop"], interactive=False, scale=0)
             self.send = gr.Button(texts["send"], variant="primary", scale=0)
 
@@ -129,22 +131,28 @@ class Page:
             self.conversation, self.message, self.alias, self.system, self.temperature,
             self.max_tokens, self.language,
         ]  # fmt: skip
+        thumbs = [self.good, self.bad]
+        rated = [*thumbs, self.problem]
+        told = [self.conversation, self.language]
         gr.on(
             [self.send.click, self.message.submit], self._ask, asked, answered,
             concurrency_limit=MAX_AT_ONCE, trigger_mode="once", **hidden,
-        )  # fmt: skip
+        ).then(self._thumbs, told, thumbs, queue=False, **hidden)  # fmt: skip
+        for button, rate in ((self.good, self._good), (self.bad, self._bad)):
+            button.click(rate, told, rated, concurrency_limit=MAX_AT_ONCE, **hidden)
+        self.language.change(self._thumbs, told, thumbs, queue=False, **hidden)
         self.stop.click(_stop, self.conversation, None, queue=False, **hidden)
         gr.on(
             [self.new.click, self.chat.clear], self._new, [self.conversation, self.language],
             answered, **hidden,
-        )  # fmt: skip
+        ).then(self._thumbs, told, thumbs, queue=False, **hidden)  # fmt: skip
         self.verify.click(
             self._verify, [self.conversation, self.language],
             [self.checks, self.links, self.problem], concurrency_limit=MAX_AT_ONCE, **hidden,
         )  # fmt: skip
         self.leave.click(
             self._leave, [self.conversation, self.language], [*entered, *answered[1:]], **hidden
-        )
+        ).then(self._thumbs, told, thumbs, queue=False, **hidden)
 
     async def _enter(self, key: str | None, language: str) -> list[Any]:
         if not key or not key.strip():
@@ -252,6 +260,36 @@ class Page:
             return [_html(""), gr.skip(), _html(shown.problem(sentence(error, language)))]
         links = self._links(conversation, language)
         return [_html(shown.checks(found, language)), links, _html("")]
+
+    def _thumbs(self, conversation: Conversation | None, language: str) -> list[Any]:
+        """Both thumbs as they stand for the last answer."""
+        last = conversation.last if conversation else None
+        can_rate = bool(last and last.receipt_id)
+        return [
+            gr.update(
+                value=TEXTS[language][word],
+                interactive=can_rate,
+                variant="primary" if last is not None and last.thumb == thumb else "secondary",
+            )
+            for word, thumb in (("good", "up"), ("bad", "down"))
+        ]
+
+    async def _good(self, conversation: Conversation | None, language: str) -> list[Any]:
+        return await self._rate(conversation, language, "up")
+
+    async def _bad(self, conversation: Conversation | None, language: str) -> list[Any]:
+        return await self._rate(conversation, language, "down")
+
+    async def _rate(
+        self, conversation: Conversation | None, language: str, thumb: str
+    ) -> list[Any]:
+        problem = ""
+        if conversation is not None:
+            try:
+                await conversation.rate(thumb)
+            except ConsoleError as error:
+                problem = sentence(error, language)
+        return [*self._thumbs(conversation, language), _html(shown.problem(problem))]
 
     def _links(self, conversation: Conversation | None, language: str) -> Any:
         last, receipt = (conversation.last, conversation.receipt) if conversation else (None, None)

@@ -195,7 +195,9 @@ def test_a_tenant_is_created_listed_and_shown(param: Param) -> None:
         "tenants", "create", "Işık Şirketi", "--tps", 3, "--rpm", 100, "--daily-tokens", 5, "--json"
     ).json
     assert made["id"] == "isik-sirketi"
-    assert made["limits"] == {"tps": 3, "rpm": 100, "daily_tokens": 5}
+    assert made["limits"] == {
+        "tps": 3, "rpm": 100, "daily_tokens": 5, "concurrent": None, "monthly_micro": None,
+    }  # fmt: skip
     assert [tenant["id"] for tenant in param("tenants", "list", "--json").json] == [made["id"]]
     shown = param("tenants", "show", made["id"], "--json").json
     assert shown["aliases"][0]["adapter"] is None
@@ -335,6 +337,26 @@ def test_a_wrong_number_freezes_no_dataset(
     ran = param("train", "dpo", "--tenant", legal, "--all", "--beta", 0, status=2)
     assert "beta: expected a number" in ran.err
     assert not list((home / "datasets").glob("*"))
+
+
+def test_a_run_is_cloned_with_one_change_and_both_are_compared(
+    param: Param, legal: str, pairs_file: Path, base_model: Path, tmp_path: Path
+) -> None:
+    param("pairs", "import", pairs_file, "--tenant", legal)
+    more = tmp_path / "more.yaml"
+    more.write_text("weight_decay: 0.1\n", encoding="utf-8")
+    words = ("train", "dpo", "--tenant", legal, "--all", "--advanced", more, "--json")
+    first = param(*words).json
+    again = param("train", "dpo", "--tenant", legal, "--like", first["id"], "--beta", 0.7, "--json")
+    second = again.json
+    assert second["spec"]["dataset_id"] == first["spec"]["dataset_id"]
+    assert param("train", "diff", first["id"], second["id"], "--json").json == [
+        {"name": "beta", "first": 0.1, "second": 0.7}
+    ]
+    written = param("train", "settings", second["id"]).out
+    assert "weight_decay: 0.1  # of AdamW" in written
+    more.write_text("weight_decays: 0.1\n", encoding="utf-8")
+    assert "unknown key 'weight_decays'" in param(*words, status=2).err
 
 
 def test_without_its_base_model_nothing_is_trained(

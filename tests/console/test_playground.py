@@ -96,6 +96,21 @@ async def test_an_answer_grows_and_ends_with_its_facts(
     assert (fake.asked[0]["temperature"], fake.asked[0]["max_tokens"]) == (0.5, 64)
 
 
+async def test_a_thumb_is_given_changed_and_taken_back(
+    fake: FakeGateway, conversation: Conversation
+) -> None:
+    with pytest.raises(InvalidInput, match="no receipt"):
+        await conversation.rate("up")
+    await ask(conversation, "Başkent?")
+    assert conversation.last is not None
+    for thumb, stands in (("up", "up"), ("down", "down"), ("down", "")):
+        await conversation.rate(thumb)
+        assert conversation.last.thumb == stands
+    assert fake.thumbs == [
+        {"request_id": RECEIPT, "thumb": thumb} for thumb in ("up", "down", "none")
+    ]
+
+
 async def test_a_dialogue_is_sent_whole_and_stays_on_one_arm(
     fake: FakeGateway, conversation: Conversation
 ) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from services.attestation.receipts import ReceiptFacts, commitment, sign
-from services.audit.models import Event
+from services.attestation.service import StoredReceipt
 from services.bootstrap import Services
 from services.db import new_id
-from services.evaluation.models import AnswerPair, Evaluation, PairScore
+from services.evaluation.models import AnswerPair, Evaluation, Measured, PairScore
 from services.evaluation.repetition import is_degenerate, repetition
 from services.evaluation.summary import LeftOut, summarise
 from services.jobs.models import JobStatus
@@ -26,6 +26,8 @@ from services.registry.models import Adapter
 from services.registry.store import AdapterRow, OriginRow
 from services.tenants.models import Actor
 from services.training.models import DpoSpec, Point, Run
+from tests.services.attestation.conftest import entry_event
+from tests.services.evaluation.measured import KEPT
 from tests.services.registry.adapters import BASE_DIGEST, write_adapter
 
 SYSTEM = Actor.system("test")
@@ -167,13 +169,16 @@ def evaluation(
     *,
     kinds: tuple[int, int, int, int] | None = (20, 2, 16, 4),
     answers: Sequence[AnswerPair] = ANSWERS,
+    beside: Measured = KEPT,
 ) -> Evaluation:
     """An evaluation of an adapter: ended with so many pairs of each kind, or (None) queued."""
     found = services.evaluations.launch(SYSTEM, made.tenant_id, made.name)
     if kinds is not None:
         measured = scores(*kinds)
-        summary = summarise(measured, answers, beta=0.1, left_out=LeftOut(seen=1), seconds=42.0)
-        services.evaluations.finish(SYSTEM, found.id, summary, measured, answers)
+        summary = summarise(
+            measured, answers, beta=0.1, left_out=LeftOut(seen=1), seconds=42.0, measured=beside
+        )
+        services.evaluations.finish(SYSTEM, found.id, summary, measured, answers, beside)
         job_is(services, found.job.id, JobStatus.SUCCEEDED, progress=1.0)
     return services.evaluations.get(SYSTEM, found.id)
 
@@ -195,27 +200,24 @@ def usage(services: Services, tenant_id: str = "acme", **changes: Any) -> Usage:
 def receipt(services: Services, tenant_id: str = "acme", *, actor_id: str = "key:1") -> str:
     """A signed and stored receipt, as the gateway issues it; its id."""
     now, receipt_id = datetime.now(UTC), new_id()
-    event = Event(
-        tenant_id, actor_id, "key", "chat.completed", f"request:{receipt_id}", {"status": "ok"}, now
-    )
+    facts = ReceiptFacts(
+        receipt_id=receipt_id, request_id=new_id(), tenant_id=tenant_id, actor_id=actor_id,
+        alias=tenant_id, served=f"{tenant_id}-3fa2c1d09b7e", adapter_digest="3fa2c1d09b7e" + "5" * 52,
+        base_model="smollm2-135m-instruct", base_digest=BASE_DIGEST, arm="canary",
+        rollout_id="rollout-1", percent=10,
+        request_commitment=commitment("request", SALT, sha256(REQUEST).digest()),
+        response_commitment=commitment("response", SALT, sha256(RESPONSE).digest()),
+        prompt_tokens=12, completion_tokens=34, cost_micro=15, currency="USD",
+        price_version="1", finish_reason="stop", stream=False, partial=False,
+        received_at=now, completed_at=now, audit_seq=1, audit_leaf_hash="ab" * 32,
+        issuer="param-console.local", policy_version=2, policy_digest="cd" * 32, findings=1,
+    )  # fmt: skip
     with services.db.write() as session:
-        entry = services.audit.append_now(session, [event])[0]
-        facts = ReceiptFacts(
-            receipt_id=receipt_id, request_id=new_id(), tenant_id=tenant_id, actor_id=actor_id,
-            alias=tenant_id, served=f"{tenant_id}-3fa2c1d09b7e", adapter_digest="3fa2c1d09b7e" + "5" * 52,
-            base_model="smollm2-135m-instruct", base_digest=BASE_DIGEST, arm="canary",
-            rollout_id="rollout-1", percent=10,
-            request_commitment=commitment("request", SALT, sha256(REQUEST).digest()),
-            response_commitment=commitment("response", SALT, sha256(RESPONSE).digest()),
-            prompt_tokens=12, completion_tokens=34, cost_micro=15, currency="USD",
-            price_version="1", finish_reason="stop", stream=False, partial=False,
-            received_at=now, completed_at=now, audit_seq=entry.seq,
-            audit_leaf_hash=entry.leaf_hash, issuer="param-console.local",
-            policy_version=2, policy_digest="cd" * 32, findings=1,
-        )  # fmt: skip
+        entry = services.audit.append_now(session, [entry_event(facts)])[0]
+        facts = replace(facts, audit_seq=entry.seq, audit_leaf_hash=entry.leaf_hash)
         envelope = sign(facts, services.keyring.key("receipt"))
-        services.receipts.store(
-            session, receipt_id, tenant_id, envelope, SALT,
-            request_id=facts.request_id, actor_id=actor_id, at=now,
-        )  # fmt: skip
+        issued = StoredReceipt(
+            receipt_id, tenant_id, facts.request_id, actor_id, envelope, SALT, now
+        )
+        services.receipts.store(session, issued)
     return receipt_id

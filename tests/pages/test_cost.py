@@ -47,11 +47,32 @@ def test_savings_name_the_price_that_they_rest_on(open_page: OpenPage, services:
     assert "at 3.00 and 15.00 USD for a million" in read
 
 
+def test_a_month_is_counted_three_ways_from_real_requests(
+    open_page: OpenPage, services: Services
+) -> None:
+    for _ in range(4):
+        seeds.usage(services, prompt_tokens=1_000, completion_tokens=800, cost_micro=100)
+    page = open_page("cost")
+    ways = page.dataframe[0].value
+    assert list(ways["way"]) == ["All at the API", "60% on your own model", "All on your own model"]
+    # The seeds' volume: 100,000 requests of 0.015 USD at the API, 0.0001 USD here, 200 USD fixed.
+    volume = next(field for field in page.number_input if field.label == "Requests a month")
+    volume.set_value(100_000).run()
+    ways = page.dataframe[0].value
+    assert list(ways["month"]) == ["1,500.00 USD", "806.00 USD", "210.00 USD"]
+    assert list(ways["share"]) == ["0%", "46%", "86%"]
+    assert ways["saved"][2] == "15,480.00 USD"
+    assert "From 13,423 requests a month on" in texts(page)
+    page.number_input(key="cost.fixed_usd").set_value(0)
+    page.slider(key="cost.own_percent").set_value(90).run()
+    assert list(page.dataframe[0].value["month"]) == ["1,500.00 USD", "159.00 USD", "10.00 USD"]
+
+
 def test_models_and_arms_are_told_apart(open_page: OpenPage, services: Services) -> None:
     seeds.usage(services, cost_micro=10, at=datetime.now(UTC) - timedelta(seconds=9))
     seeds.usage(services, cost_micro=30, served="acme-0123456789ab", arm="canary")
     page = open_page("cost")
-    models, arms, requests = (table.value for table in page.dataframe)
+    _ways, models, arms, requests = (table.value for table in page.dataframe)
     assert list(models["name"]) == ["acme-0123456789ab", "smollm2-135m-instruct"]
     assert list(arms["name"]) == ["Candidate", "Stable"]
     assert list(requests["cost"]) == ["0.000030 USD", "0.000010 USD"]

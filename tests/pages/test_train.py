@@ -118,7 +118,7 @@ def test_a_running_one_shows_its_curves_and_the_time_left(
     assert "25 / 40" in read
     assert "Reward margin" in read
     assert "12 pairs to train on" in read
-    assert len(page.get("plotly_chart")) == 3
+    assert len(page.get("plotly_chart")) == 6
     assert "Step 25 of 40 · about 39 s left" in page.get("progress")[0].proto.text
 
 
@@ -155,9 +155,68 @@ def test_the_address_chooses_the_run(open_page: OpenPage, services: Services) ->
     page = open_page("train")
     page.query_params["run"] = first.id
     page.run()
-    facts = [table.value for table in page.dataframe][-1]
+    facts = [table.value for table in page.dataframe][1]
     assert first.id in set(facts["value"])
 
 
 def _buttons(page: AppTest) -> set[str]:
     return {button.key for button in page.button if button.key}
+
+
+def test_the_form_says_what_a_run_will_need_before_it_is_launched(
+    open_page: OpenPage, services: Services
+) -> None:
+    seeds.pairs(services)
+    page = open_page("train")
+    assert "32 steps" in texts(page)
+    assert "A rough guess: no run on this base model has ended yet." in texts(page)
+    page.text_area(key="train.quick.advanced").set_value("precompute_ref_log_probs: true").run()
+    assert any("unknown key" in found.value for found in page.error)
+
+
+def test_a_clone_fills_the_form_and_names_the_run_it_came_from(
+    open_page: OpenPage, services: Services, actor_of: Callable[[str], Actor]
+) -> None:
+    seeds.pairs(services)
+    first = seeds.run(services, beta=0.7, advanced={"weight_decay": 0.25})
+    seeds.job_is(services, first.job.id, JobStatus.SUCCEEDED)
+    page = open_page("train")
+    page.button(key="train.clone_it").click().run()
+    form = f"train.clone-{first.id[-6:]}"
+    assert page.number_input(key=f"{form}.beta").value == 0.7
+    assert "weight_decay: 0.25" in page.text_area(key=f"{form}.advanced").value
+    page.number_input(key=f"{form}.seed").set_value(7)
+    page.button(key="train.start").click().run()
+    assert not page.error
+    made = services.training.list(actor_of("engineer"), "acme")[0]
+    assert (made.parent_id, made.spec.beta, made.spec.seed) == (first.id, 0.7, 7)
+    assert made.spec.more.weight_decay == 0.25
+    told = page.dataframe[-1].value
+    assert "seed" in list(told["name"]), "what differs from the run it was cloned from is shown"
+    assert "beta" not in list(told["name"])
+
+
+def test_kto_freezes_single_answers_too_and_orders_no_likelihood_term(
+    open_page: OpenPage, services: Services, actor_of: Callable[[str], Actor]
+) -> None:
+    seeds.pairs(services)
+    page = open_page("train")
+    page.selectbox(key="train.quick.loss_type").set_value("kto").run()
+    assert page.number_input(key="train.quick.sft_weight").disabled
+    page.button(key="train.start").click().run()
+    assert not page.error
+    engineer = actor_of("engineer")
+    made = services.training.list(engineer, "acme")[0]
+    assert (made.spec.loss_type, made.spec.sft_weight) == ("kto", 0.0)
+    dataset = services.training.dataset(engineer, "acme", made.spec.dataset_id)
+    assert (dataset.folder / "kto-train.jsonl").is_file()
+
+
+def test_too_few_second_votes_set_no_share_of_wrong_labels(
+    open_page: OpenPage, services: Services
+) -> None:
+    seeds.pairs(services)
+    page = open_page("train")
+    page.button(key="train.measure_noise").click().run()
+    assert page.selectbox(key="train.quick.loss_type").value == "sigmoid"
+    assert any("Too few pairs have votes of two people" in found.value for found in page.warning)

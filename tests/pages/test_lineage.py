@@ -1,0 +1,62 @@
+"""The page that follows adapters and pairs."""
+
+from __future__ import annotations
+
+from services.bootstrap import Services
+from tests.pages import seeds
+from tests.pages.conftest import OpenPage, texts
+
+
+def test_without_an_adapter_there_is_nothing_to_follow(open_page: OpenPage) -> None:
+    assert "No adapter yet" in texts(open_page("lineage"))
+
+
+def test_an_adapter_leads_back_to_its_pairs(open_page: OpenPage, services: Services) -> None:
+    made = seeds.adapter(services)
+    page = open_page("lineage")
+    frozen = services.preferences.datasets(seeds.SYSTEM, "acme")[0]
+    assert [metric.value for metric in page.metric][:2] == [str(frozen.n_train), str(frozen.n_eval)]
+    table = page.dataframe[1].value
+    assert len(table) == frozen.n_train + frozen.n_eval
+    assert set(table["part"]) == {"learned from", "held out"}
+    assert made.digest in set(page.dataframe[0].value["digest"])
+
+
+def test_a_pair_leads_on_to_what_learned_from_it(open_page: OpenPage, services: Services) -> None:
+    seeds.adapter(services)
+    page = open_page("lineage")
+    page.button(key="lineage.follow").click().run()
+    assert "No run has learned from this pair." in texts(page)
+    assert len(page.dataframe[0].value) == 1
+
+
+def test_an_unknown_pair_and_another_tenants_are_refused_alike(
+    open_page: OpenPage, services: Services
+) -> None:
+    seeds.adapter(services, "globex")
+    theirs = services.preferences.pairs(seeds.SYSTEM, "globex", limit=1).pairs[0].id
+    said = []
+    for pair_id in (theirs, "nothing"):
+        page = open_page("lineage")
+        page.segmented_control(key="lineage.what").set_value("pair").run()
+        page.text_input(key="lineage.pair").set_value(pair_id).run()
+        said.append(page.error[0].value.replace("\\", "").replace(pair_id, "…"))
+    assert said[0] == said[1]
+
+
+def test_a_pair_in_no_data_set_is_said_to_be_in_none(
+    open_page: OpenPage, services: Services
+) -> None:
+    seeds.pairs(services)
+    pair_id = services.preferences.pairs(seeds.SYSTEM, "acme", limit=1).pairs[0].id
+    page = open_page("lineage")
+    page.segmented_control(key="lineage.what").set_value("pair").run()
+    page.text_input(key="lineage.pair").set_value(pair_id).run()
+    assert "in no frozen data set" in page.info[0].value
+
+
+def test_the_page_speaks_turkish(open_page: OpenPage, services: Services) -> None:
+    seeds.adapter(services)
+    read = texts(open_page("lineage", language="tr"))
+    assert "Öğrenilen çiftler" in read
+    assert "takma adla" in read
