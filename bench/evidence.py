@@ -20,7 +20,7 @@ from pathlib import Path
 from services.attestation import receipts
 from services.attestation.keys import Keyring
 from services.attestation.receipts import ReceiptFacts, commitment
-from services.attestation.service import Receipts
+from services.attestation.service import Receipts, StoredReceipt
 from services.audit.models import Event
 from services.audit.service import AuditLog
 from services.db import Base, Database, new_id
@@ -141,10 +141,10 @@ def group_commit(
             metering.record_usage(session, usage)
             facts = receipt_facts(new_id(), entry.seq, entry.leaf_hash)
             envelope = receipts.sign(facts, keyring.key("receipt"))
-            store.store(
-                session, facts.receipt_id, "acme", envelope, bytes(32),
-                request_id=facts.request_id, actor_id="key:k", at=NOW,
-            )  # fmt: skip
+            issued = StoredReceipt(
+                facts.receipt_id, "acme", facts.request_id, "key:k", envelope, bytes(32), NOW
+            )
+            store.store(session, issued)
 
 
 def audit_events(count: int) -> list[Event]:

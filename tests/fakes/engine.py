@@ -36,6 +36,8 @@ class FakeEngine:
         says: What every answer is, token by token; its usual words where it is empty.
         aborted: Chat requests whose client went away before the end.
         words: How many tokens an answer has at most.
+        slow: Seconds that single models take longer.
+        failing: Models that fail every request.
         context: `max_model_len` in the model list; None leaves it out.
     """
 
@@ -48,6 +50,8 @@ class FakeEngine:
     loads: list[str] = field(default_factory=list)
     says: list[str] = field(default_factory=list)
     aborted: int = 0
+    slow: dict[str, float] = field(default_factory=dict)
+    failing: set[str] = field(default_factory=set)
 
     def __enter__(self) -> Self:
         self._started = threading.Event()
@@ -134,16 +138,14 @@ class FakeEngine:
             return _error(404, f"The model `{body['model']}` does not exist.")
         content = body["messages"][-1].get("content")
         mood = content if isinstance(content, str) else ""
-        if mood == "error":
+        if wait_s := self.slow.get(body["model"]):
+            await asyncio.sleep(wait_s)
+        if mood == "error" or body["model"] in self.failing:
             return _error(500, "the fake engine failed")
         if mood == "refuse":
             return _error(400, "temperature must be in [0, 2]", param="temperature")
-        words = self.says or [f"Hello from {body['model']}"]
-        if not self.says:
-            words = [*words, *(f" w{n}" for n in range(1, self.words))]
-        count = min(body.get("max_tokens") or len(words), len(words))
-        words = words[:count]
-        finish = "length" if body.get("max_tokens") == count else "stop"
+        words = self._words(body)
+        finish = "length" if body.get("max_tokens") == len(words) else "stop"
         try:
             if body.get("stream"):
                 return await self._stream(request, body, mood, words, finish)
@@ -162,6 +164,13 @@ class FakeEngine:
         if mood != "silent":
             answer["usage"] = _usage(len(words))
         return web.json_response(answer)
+
+    def _words(self, body: dict[str, Any]) -> list[str]:
+        """What the answer is, token by token."""
+        words = self.says
+        if not words:
+            words = [f"Hello from {body['model']}", *(f" w{n}" for n in range(1, self.words))]
+        return words[: body.get("max_tokens") or len(words)]
 
     async def _stream(
         self, request: web.Request, body: dict[str, Any], mood: str, words: list[str], finish: str

@@ -35,6 +35,7 @@ class FakeGateway:
         asked: The bodies of the chat requests so far.
         headers: The headers of the last chat request.
         raw_request: Its bytes; `raw_response` those of its answer, before the receipt's line.
+        thumbs: The bodies of what was thought of answers.
         cut: How many answers the client cut off.
     """
 
@@ -47,6 +48,7 @@ class FakeGateway:
         self.raw_request, self.raw_response = b"", b""
         self.headers: dict[str, str] = {}
         self.verified: list[dict[str, Any]] = []
+        self.thumbs: list[dict[str, Any]] = []
         self.cut = 0
         self.url = ""
         routes = [
@@ -54,6 +56,7 @@ class FakeGateway:
             Route("/v1/chat/completions", self._chat, methods=["POST"]),
             Route("/v1/receipts/{receipt}", self._receipt),
             Route("/v1/verify", self._verify, methods=["POST"]),
+            Route("/v1/feedback", self._feedback, methods=["POST"]),
             Route("/healthz", lambda _request: JSONResponse({"status": "ok"})),
         ]
         self._server = uvicorn.Server(
@@ -152,6 +155,12 @@ class FakeGateway:
                 "salt": "00" * 32,
             }
         )
+
+    async def _feedback(self, request: Request) -> Response:
+        if refused := _refused(request):
+            return refused
+        self.thumbs.append(await request.json())
+        return JSONResponse(self.thumbs[-1])
 
     async def _verify(self, request: Request) -> Response:
         self.verified.append(await request.json())
