@@ -39,7 +39,7 @@ check: setup ## Style, types, import directions
 	$(BIN)/lint-imports
 
 test: setup ## All tests; what is missing on this machine is skipped by name
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -68,6 +68,7 @@ def page() -> None:
     report = metering.report(actor, tenant.id, since=since, until=today)
     if not report.requests:
         empty.draw(t("cost.empty"), t("cost.empty_text"), icon="payments")
+        cost_view.prices(metering.prices_now(), tenant.timezone)
         return
     cost_view.totals(report)
     cost_view.savings(metering.savings(report, CLAUDE_3_5_SONNET), CLAUDE_3_5_SONNET)
@@ -81,6 +82,7 @@ def page() -> None:
     with right:
         arms = [t(f"cost.arm_{line.name}") for line in report.by_arm]
         cost_view.lines(report.by_arm, arms, title=t("cost.arm"), key="cost.arms")
+    cost_view.prices(metering.prices_now(), tenant.timezone)
     requests(actor, tenant, since)
 
 

@@ -182,7 +182,9 @@ def page() -> None:
         empty.draw(t("evaluate.no_adapter"), t("evaluate.no_adapter_text"), icon="balance")
         return
     if actor.may(Permission.TRAIN, tenant.id):
-        with st.expander(t("evaluate.new"), icon=":material/add:", expanded=not found):
+        with st.expander(
+            t("evaluate.new"), icon=":material/add:", expanded=not found, key="evaluate.form"
+        ):
             launcher(actor, tenant, adapters, {one.adapter for one in found})
     gate_form.draw(actor, tenant)
     if not found:

@@ -108,7 +108,9 @@ def page() -> None:
         st.info(t("generate.no_judge"), icon=":material/gavel:")
     elif actor.may(Permission.EDIT_PAIRS, tenant.id):
         edited(actor, tenant)
-        with st.expander(t("generate.new"), icon=":material/add:", expanded=not runs):
+        with st.expander(
+            t("generate.new"), icon=":material/add:", expanded=not runs, key="generate.form"
+        ):
             generate_form.draw(actor, tenant)
     if not runs:
         empty.draw(t("generate.empty"), t("generate.empty_text"), icon="auto_awesome")

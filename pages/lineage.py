@@ -1,16 +1,16 @@
-"""Lineage: from an adapter back to its pairs and people, and from a pair on to its adapters."""
+"""Lineage: from an answer or adapter back to its people, and from a pair on to its adapters."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from console import auth, state, wiring
-from console.components import empty, heading, lineage_view
+from console.components import custody_view, empty, heading, lineage_view
 from console.i18n import t
 from services.registry.lineage import KnownRun, Lineages
 from services.tenants.models import Actor, Tenant
 
-WHAT = ("adapter", "pair")
+WHAT = ("adapter", "pair", "receipt")
 
 
 def runs(actor: Actor, tenant: Tenant) -> list[KnownRun]:
@@ -40,6 +40,7 @@ def of_adapter(actor: Actor, tenant: Tenant) -> None:
     )  # fmt: skip
     found = lineages().of_adapter(actor, tenant.id, name, runs(actor, tenant))
     lineage_view.adapter(actor, tenant.id, found)
+    custody_view.draw(wiring.services().chains.of_adapter(actor, tenant.id, name))
 
 
 def of_pair(actor: Actor, tenant: Tenant) -> None:
@@ -53,18 +54,30 @@ def of_pair(actor: Actor, tenant: Tenant) -> None:
         lineage_view.pair(actor, tenant.id, found)
 
 
+def of_receipt(actor: Actor) -> None:
+    """Let an answer's receipt be named and draw its chain of custody."""
+    receipt_id = st.text_input(
+        t("custody.receipt_id"), st.query_params.get("receipt", ""), key="lineage.receipt",
+        placeholder=t("custody.receipt_id_example"),
+    ).strip()  # fmt: skip
+    if receipt_id:
+        custody_view.draw(wiring.services().chains.of_receipt(actor, receipt_id))
+
+
 def page() -> None:
     """Draw the lineage that is asked for."""
     actor = auth.actor()
     tenant = wiring.services().tenants.get(actor, state.require_tenant())
     heading.draw(t("nav.lineage"), t("lineage.caption"))
-    start = "pair" if "pair" in st.query_params else "adapter"
+    start = next((what for what in WHAT if what in st.query_params), "adapter")
     what = st.segmented_control(
         t("lineage.what_of"), WHAT, default=start, key="lineage.what",
         format_func=lambda one: t(f"lineage.of_{one}"), label_visibility="collapsed",
     )  # fmt: skip
     if what == "pair":
         of_pair(actor, tenant)
+    elif what == "receipt":
+        of_receipt(actor)
     else:
         of_adapter(actor, tenant)
 

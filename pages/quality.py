@@ -73,7 +73,9 @@ def page() -> None:
         empty.draw(t("quality.no_pairs"), t("quality.no_pairs_text"), icon="compare_arrows")
         return
     if may_export:
-        with st.expander(t("quality.new"), icon=":material/add:", expanded=not found):
+        with st.expander(
+            t("quality.new"), icon=":material/add:", expanded=not found, key="quality.form"
+        ):
             quality_form.draw(tenant.id, is_busy=running is not None)
     if running is not None:
         st.fragment(watch, run_every="2s")(tenant.id)

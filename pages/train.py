@@ -127,7 +127,12 @@ def page() -> None:
     heading.draw(t("nav.train"), t("train.caption"))
     if actor.may(Permission.TRAIN, tenant.id):
         cloning = bool(state.get(train_form.CLONE))
-        with st.expander(t("train.new"), icon=":material/add:", expanded=not has_runs or cloning):
+        with st.expander(
+            t("train.new"),
+            icon=":material/add:",
+            expanded=not has_runs or cloning,
+            key="train.form",
+        ):
             train_form.draw(actor, tenant)
     if not has_runs:
         empty.draw(t("train.empty"), t("train.empty_text"), icon="model_training")

@@ -13,6 +13,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from services.attestation.custody import Custody
 from services.attestation.evidence import Evidence, evidence_of, keyring_of, receipts_of
 from services.attestation.keys import Keyring
 from services.attestation.notes import note_opener, note_signer
@@ -32,11 +33,12 @@ from services.operations.service import Operations
 from services.preferences.gates.truncation import training_tokenizer
 from services.preferences.quality import Quality
 from services.preferences.service import Preferences
+from services.registry.custody import Chains
 from services.registry.service import Registry
 from services.rlaif.service import Rlaif
 from services.rlaif.traffic import GatewayTraffic
 from services.rollouts.alerts.outbox import Alerts
-from services.rollouts.custody import custody_of
+from services.rollouts.custody import custody_of, steps_of
 from services.rollouts.samples.service import Feedback
 from services.rollouts.service import Rollouts
 from services.rollouts.statements import PREDICATE_TYPE as STEP_TYPE
@@ -65,6 +67,7 @@ class Services:
     evidence: Evidence
     keyring: Keyring
     receipts: Receipts
+    chains: Chains
     metering: Metering
     operations: Operations
     guardrails: Guardrails
@@ -96,6 +99,7 @@ def build(settings: Settings) -> Services:
     """
     db = Database(settings.database_url)
     keyring = keyring_of(settings)
+    custody = Custody(db, keyring)
     tenants = Tenants(db, session_lifetime=timedelta(hours=settings.session_hours))
     jobs = Jobs(db)
     preferences = Preferences(
@@ -103,9 +107,12 @@ def build(settings: Settings) -> Services:
         datasets_dir=settings.datasets_dir,
         max_bytes=settings.max_upload_mb * 1024 * 1024,
         tokenizer=lambda: training_tokenizer(settings.base_model, settings.models_dir),
+        custody=custody,
     )
-    registry = Registry(db, settings.adapters_dir, settings.mlflow_tracking_uri)
-    evaluations = Evaluations(db, jobs, registry, preferences, runs_dir=settings.runs_dir)
+    registry = Registry(db, settings.adapters_dir, settings.mlflow_tracking_uri, custody=custody)
+    evaluations = Evaluations(
+        db, jobs, registry, preferences, runs_dir=settings.runs_dir, custody=custody
+    )
     metering = Metering(db)
     receipts = receipts_of(db, settings, keyring)
     audit = AuditLog(
@@ -116,8 +123,9 @@ def build(settings: Settings) -> Services:
     )
     alerts = Alerts(db, settings)
     evidence = evidence_of(
-        db, settings, audit, keyring, receipts, origin=LOG_NAME, custody=custody_of(db)
-    )
+        db, settings, audit, keyring, receipts,
+        origin=LOG_NAME, custody=custody_of(db, custody.further),
+    )  # fmt: skip
     return Services(
         settings=settings,
         db=db,
@@ -126,6 +134,7 @@ def build(settings: Settings) -> Services:
         evidence=evidence,
         keyring=keyring,
         receipts=receipts,
+        chains=Chains(custody, registry, receipts, steps_of(db)),
         metering=metering,
         operations=Operations(db, metering, settings),
         guardrails=Guardrails(db),
@@ -140,6 +149,7 @@ def build(settings: Settings) -> Services:
             runs_dir=settings.runs_dir,
             models_dir=settings.models_dir,
             backends=_run_backends(settings),
+            custody=custody,
         ),
         evaluations=evaluations,
         rollouts=Rollouts(

@@ -153,10 +153,15 @@ class BudgetExceeded(LimitExceeded):
 
 
 class Unavailable(ConsoleError):
-    """Something outside has to be mended first."""
+    """Something outside has to be mended first.
+
+    Attributes:
+        retry_after_s: Seconds until asking again makes sense; None where nobody knows.
+    """
 
     code = "unavailable"
     http_status = 503
+    retry_after_s: float | None = None
 
 
 class EngineUnavailable(Unavailable):

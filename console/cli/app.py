@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from console.cli import (
     audit,
     clusters,
+    custody,
     evaluation,
     evidence,
     labelstudio,
@@ -86,6 +87,7 @@ for name, module, purpose in (
     ("cluster", clusters.app, "What a Kubernetes cluster can do."),
     ("policy", policy.app, "What may go in and come out."),
     ("audit", audit.audit, "The tamper-evident log."),
+    ("custody", custody.app, "From an answer back to the people who decided."),
     ("signing-keys", signing_keys.app, "What receipts, checkpoints and events are signed with."),
     ("cost", evidence.cost, "What answers cost."),
 ):

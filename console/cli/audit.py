@@ -173,8 +173,10 @@ def proof(
     size: Annotated[
         int | None, typer.Option(min=0, help="Of the tree; the newest checkpoint's without.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Prove that an entry is in the log, or that the log of one size begins that of another."""
+    del as_json  # A proof is a JSON document anyway; the option makes errors one too.
     if (seq is None) == (first is None):
         raise InvalidInput("proof: expected either --seq or --first")
     with opened() as services:
@@ -189,6 +191,7 @@ def proof(
 def bundle(
     receipt: Annotated[str, typer.Argument(help="Id of a receipt.")],
     out: Out = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write the proof bundle of a receipt: everything that others need to check it."""
     with opened() as services:
@@ -198,7 +201,10 @@ def bundle(
         print_json(found)
         return
     _write(out, json.dumps(found, indent=1) + "\n")
-    say(f"The proof bundle is in {out}")
+    if as_json:
+        print_json({"receipt": receipt, "file": out})
+    else:
+        say(f"The proof bundle is in {out}")
 
 
 @audit.command("copy")
@@ -255,8 +261,10 @@ def retention(
 def text(
     request: Annotated[str, typer.Argument(help="Id of a request.")],
     tenant: Annotated[str, typer.Option("--tenant", "-t", help="Id of the tenant.")],
+    as_json: AsJson = False,
 ) -> None:
     """Show the kept texts of one request; doing so leaves an entry in the log."""
+    del as_json  # What is shown are bodies in JSON, in one document with their times, anyway.
     with opened() as services:
         found = services.evidence.retention.read(actor(), tenant, request)
     print_json(

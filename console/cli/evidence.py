@@ -16,6 +16,7 @@ from services.errors import InvalidInput, VerificationFailed
 
 if TYPE_CHECKING:
     from services.attestation.receipts import VerifiedReceipt
+    from services.metering.models import PriceTable
 
 cost = typer.Typer()
 
@@ -188,3 +189,40 @@ def report(
                     for line in lines
                 ),
             )  # fmt: skip
+
+
+@cost.command("prices")
+def prices(
+    new: Annotated[
+        Path | None,
+        typer.Option("--set", help="JSON file of all prices; makes a new version of the table."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What tokens cost from now on; requests that were answered keep the price they had."""
+    from services.metering.price_files import read_prices
+
+    wanted = None if new is None else read_prices(read_bytes(new))
+    with opened() as services:
+        if wanted is not None:
+            services.metering.add_prices(actor(), wanted)
+        table = services.metering.prices_now()
+    if as_json:
+        print_json(table)
+        return
+    _show_prices(table)
+
+
+def _show_prices(table: PriceTable) -> None:
+    show_facts({"Version": table.version, "Since": table.created_at, "Set by": table.created_by})
+    show_table(
+        ("Model", ">USD per million prompt tokens", ">USD per million answer tokens"),
+        (
+            (
+                pattern,
+                dollars(price.prompt_micro_per_mtok),
+                dollars(price.completion_micro_per_mtok),
+            )
+            for pattern, price in table.ordered()
+        ),
+    )

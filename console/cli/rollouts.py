@@ -11,8 +11,8 @@ from console.cli.opened import TenantOption, actor, opened
 from console.cli.output import AsJson, plain, print_json, say, show_facts, show_table
 from services.errors import InvalidInput
 from services.rollouts.backends import GATEWAY
+from services.rollouts.backends.targets import planned_target
 from services.rollouts.models import Planned
-from services.rollouts.overview import Overview
 from services.rollouts.policy import DEFAULT_SOURCE, read_policy
 
 if TYPE_CHECKING:
@@ -45,7 +45,11 @@ def start(
     as_json: AsJson = False,
 ) -> None:
     """Begin to try an adapter on a share of an alias's users, by hand or by a policy."""
-    plan = None if policy is None else Planned(_policy(policy), backend, _target(target or []))
+    plan = (
+        None
+        if policy is None
+        else Planned(_policy(policy), backend, planned_target(backend, _target(target or [])))
+    )
     if plan is not None and percent is not None:
         raise typer.BadParameter("expected --percent or --policy, found both")
     if plan is None and (target or backend != GATEWAY):
@@ -60,8 +64,11 @@ def start(
 
 
 @app.command("policy")
-def policy() -> None:
+def policy(as_json: AsJson = False) -> None:
     """Print the built-in policy, to be changed and given to `start --policy`."""
+    if as_json:
+        print_json({"policy": DEFAULT_SOURCE})
+        return
     typer.echo(DEFAULT_SOURCE, nl=False)
 
 
@@ -123,6 +130,8 @@ def drill(rollout: RolloutArgument, as_json: AsJson = False) -> None:
 @app.command("history")
 def history(rollout: RolloutArgument, as_json: AsJson = False) -> None:
     """Every step with its reason; with --json the signed statements."""
+    from services.rollouts.overview import Overview
+
     with opened() as services:
         found = services.rollouts.get(actor(), rollout)
         signed = Overview(services.db, services.rollouts).signed(actor(), rollout)

@@ -11,6 +11,8 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
+from console.i18n import language, percent
+
 HEIGHT_PX = 300
 
 
@@ -26,10 +28,23 @@ def draw(figure: go.Figure, *, key: str, height_px: int = HEIGHT_PX) -> None:
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None},
         hovermode="x unified",
         bargap=0.35,
+        separators=",." if language() == "tr" else ".,",
     )
     figure.update_xaxes(showgrid=False, zeroline=False)
-    figure.update_yaxes(zeroline=False, rangemode="normal")
+    figure.update_yaxes(zeroline=False)
     st.plotly_chart(figure, key=key, config={"displayModeBar": False, "scrollZoom": False})
+
+
+def percents(*marks: int, scale: float = 1.0) -> dict[str, list[Any]]:
+    """Marks of an axis in percent, written as the language writes them.
+
+    Args:
+        scale: How many percent one unit of the axis is.
+    """
+    return {
+        "tickvals": [mark / scale for mark in marks],
+        "ticktext": [percent(mark / 100) for mark in marks],
+    }
 
 
 def line(

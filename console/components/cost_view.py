@@ -11,7 +11,15 @@ import streamlit as st
 from console.components import amount, charts, figures
 from console.i18n import number, percent, t, when
 from services import spreadsheet
-from services.metering.models import ApiPrice, CostLine, CostReport, Savings, Usage
+from services.metering.models import (
+    FIRST_VERSION,
+    ApiPrice,
+    CostLine,
+    CostReport,
+    PriceTable,
+    Savings,
+    Usage,
+)
 
 _HEADER = (
     "at", "request_id", "alias", "served", "arm", "status", "prompt_tokens",
@@ -107,6 +115,31 @@ def lines(found: Sequence[CostLine], names: Sequence[str], *, title: str, key: s
         },
         hide_index=True,
     )
+
+
+def prices(table: PriceTable, zone: str) -> None:
+    """Draw the prices of the requests to come, in the order in which they are looked up."""
+    with st.expander(t("cost.prices", version=table.version), icon=":material/sell:"):
+        st.caption(t("cost.prices_caption"))
+        st.dataframe(
+            [
+                {
+                    "pattern": pattern,
+                    "prompt": amount.shown(price.prompt_micro_per_mtok),
+                    "completion": amount.shown(price.completion_micro_per_mtok),
+                }
+                for pattern, price in table.ordered()
+            ],
+            column_config={
+                "pattern": t("cost.pattern"),
+                "prompt": t("cost.price_prompt"),
+                "completion": t("cost.price_completion"),
+            },
+            hide_index=True,
+        )
+        is_first = table.version == FIRST_VERSION
+        since = t("cost.prices_since", at=when(table.created_at, zone))
+        st.caption(t("cost.prices_first") if is_first else since)
 
 
 def requests(found: Sequence[Usage], zone: str) -> None:

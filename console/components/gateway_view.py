@@ -9,7 +9,7 @@ import streamlit as st
 
 from console.components import empty, figures, heading
 from console.components.text import plain
-from console.i18n import duration, number, t, when
+from console.i18n import duration, number, percent, t, when
 from services.errors import Unavailable
 from services.operations.models import FallbackSwitch, GatewayState, TenantView
 
@@ -48,7 +48,10 @@ def standing(found: GatewayState, zone: str) -> None:
         [
             (t("gateway.in_flight"), number(found.in_flight)),
             (t("gateway.waiting"), number(found.waiting)),
-            (t("gateway.directory_age"), f"{number(found.directory_age_s, 1)} s"),
+            (
+                t("gateway.directory_age"),
+                t("common.seconds", seconds=number(found.directory_age_s, 1)),
+            ),
             (t("gateway.uptime"), duration(found.uptime_s)),
         ]
     )
@@ -97,7 +100,7 @@ def tenant_view(view: TenantView) -> None:
             t("gateway.alias"): row["alias"],
             t("gateway.served_by"): row["adapter"] or t("gateway.base"),
             t("gateway.candidate"): row["candidate"] or "",
-            t("gateway.share"): f"{row['percent']} %" if row["candidate"] else "",
+            t("gateway.share"): percent(row["percent"] / 100) if row["candidate"] else "",
         }
         for row in view.aliases
     ]

@@ -38,7 +38,10 @@ def draw(actor: Actor, tenant: Tenant) -> None:
     else:
         found = ()
         _selection(actor, tenant)
-    with st.expander(t("generate.more")), st.grid(3, min_column_width=170):
+    with (
+        st.expander(t("generate.more"), key="generate.more_form"),
+        st.grid(3, min_column_width=170),
+    ):
         _more()
     with errors.shown():
         _estimate(actor, tenant, kind, found)

@@ -12,6 +12,9 @@ from console.i18n import number, t, when
 from services.attestation.keys import PURPOSES
 from services.attestation.signing_keys import SigningKey
 
+KID_PX = 330
+"""Wide enough for the whole of a key's name."""
+
 
 def draw(found: Sequence[SigningKey]) -> None:
     """Draw all keys, the newest of each purpose first."""
@@ -29,8 +32,8 @@ def draw(found: Sequence[SigningKey]) -> None:
         ],
         column_config={
             "purpose": t("signing_keys.purpose"),
-            "state": st.column_config.Column(t("signing_keys.state"), width="medium"),
-            "kid": st.column_config.Column(t("signing_keys.kid"), width="large"),
+            "state": t("signing_keys.state"),
+            "kid": st.column_config.Column(t("signing_keys.kid"), width=KID_PX),
             "since": t("signing_keys.since"),
             "until": t("signing_keys.until"),
             "reason": st.column_config.Column(t("signing_keys.reason"), width="medium"),

@@ -89,7 +89,8 @@ def flow(flows: Sequence[Flow], *, key: str) -> None:
     names = list(dict.fromkeys(name for one, other, _n in flows for name in (one, other)))
     figure = go.Figure(
         go.Sankey(
-            textfont={"size": 13, "color": "#7a8480"},
+            # The shadow that Plotly gives by itself blurs the text in the dark theme.
+            textfont={"size": 12, "color": _ink(), "shadow": "none"},
             node={
                 "label": [_label(name) for name in names], "pad": 18, "thickness": 14,
                 "color": "#2f8f6b", "line": {"width": 0},
@@ -106,12 +107,17 @@ def flow(flows: Sequence[Flow], *, key: str) -> None:
     charts.draw(figure, key=key, height_px=140 + 30 * min(tallest, 14))
 
 
+def _ink() -> str:
+    """A colour that is read on the flows' green; Plotly takes no colour of the theme there."""
+    return "#e6ece9" if st.context.theme.type == "dark" else "#26302c"
+
+
 def _label(name: str) -> str:
     """Plotly reads a little HTML in labels; a name is none. Two lines fit on a phone."""
     if NAME_RULE.fullmatch(name):
         alias, _dash, digest = name.rpartition("-")
         return f"{alias}<br>{digest[:8]}"
-    return name.replace("&", "&amp;").replace("<", "&lt;")
+    return name.replace("&", "&amp;").replace("<", "&lt;").replace(" ", "<br>", 1)
 
 
 def _digests(found: AdapterLineage) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import streamlit as st
 
 from console import downloads, wiring
-from console.components import chooser, figures, pair_detail
+from console.components import chooser, figures, gate_reason, pair_detail
 from console.components.text import plain, shortened
-from console.i18n import number, t
+from console.i18n import number, percent, t
 from services.preferences.quality import Found, QualityReport
 from services.tenants.models import Actor, Permission, Tenant
 
@@ -27,7 +27,7 @@ def draw(actor: Actor, tenant: Tenant, report: QualityReport) -> None:
             (t("quality.train"), number(content["counts"]["train"])),
             (t("quality.eval"), number(content["counts"]["eval"])),
             (t("quality.dropped"), number(content["counts"]["dropped"])),
-            (t("quality.longer"), "–" if share is None else f"{share:.0%}"),
+            (t("quality.longer"), "–" if share is None else percent(share)),
         ]
     )
     _doubts(content)
@@ -46,15 +46,14 @@ def _doubts(content: Mapping[str, Any]) -> None:
     sentences = []
     if "length_bias" in warned:
         length = content["measures"]["length"]
-        percent = round(100 * length["p_chosen_longer"])
-        sentences.append(
-            t("quality.length_doubt", percent=percent, effect=f"{length['cohens_d']:.2f}")
-        )
+        longer = round(100 * length["p_chosen_longer"])
+        effect = number(length["cohens_d"], 2)
+        sentences.append(t("quality.length_doubt", percent=longer, effect=effect))
     if "source_balance" in warned:
         shares = content["measures"]["writers"]["chosen"]
         name = max((name for name in shares if name), key=lambda name: shares[name])
-        percent = round(100 * shares[name])
-        sentences.append(t("quality.source_doubt", name=plain(name), percent=percent))
+        part = round(100 * shares[name])
+        sentences.append(t("quality.source_doubt", name=plain(name), percent=part))
     if "agreement" in warned:
         sentences.append(_agreement(content["agreement"]))
     for sentence in sentences:
@@ -66,7 +65,8 @@ def _doubts(content: Mapping[str, Any]) -> None:
 def _agreement(agreement: Mapping[str, Any]) -> str:
     if agreement["alpha"] is None:
         return t("quality.agreement_unknown", count=agreement["pairs"])
-    return t("quality.agreement_doubt", alpha=f"{agreement['alpha']:.2f}", count=agreement["pairs"])
+    alpha = number(agreement["alpha"], 2)
+    return t("quality.agreement_doubt", alpha=alpha, count=agreement["pairs"])
 
 
 def _download(actor: Actor, tenant: Tenant, report: QualityReport) -> None:
@@ -141,7 +141,7 @@ def _rows(actor: Actor, tenant: Tenant, report: QualityReport, gate: str) -> Non
 def _table(found: Found, name: str) -> str | None:
     event = st.dataframe(
         [
-            {"prompt": shortened(pair.prompt.question), "reason": reason}
+            {"prompt": shortened(pair.prompt.question), "reason": gate_reason.shown(reason)}
             for pair, reason in found.rows
         ],
         column_config={

@@ -13,6 +13,7 @@ from console.components import amount, charts
 from console.components.text import plain
 from console.i18n import number, percent, t, when
 from services.rollouts.alerts.outbox import AlertState
+from services.rollouts.backends import GATEWAY
 from services.rollouts.driving.notebook import Drive
 from services.rollouts.driving.store import KeptVerdict
 from services.rollouts.models import ArmTraffic, Rollout, RolloutState, Traffic
@@ -46,6 +47,10 @@ def way(rollout: Rollout) -> None:
     """Draw from what to what the alias is moved."""
     stable = rollout.stable or t("rollouts.base_model")
     st.markdown(f"`{stable}` → `{rollout.candidate}`")
+    if rollout.plan is not None and rollout.plan.backend != GATEWAY:
+        target = rollout.plan.target
+        where = f"{target.get('namespace', '')}/{target.get('name', '')}"
+        st.caption(t("rollouts.split_by", backend=rollout.plan.backend, where=plain(where)))
 
 
 def standing(rollout: Rollout, drive: Drive | None, latest: KeptVerdict | None) -> None:
@@ -106,7 +111,7 @@ def timeline(rollout: Rollout, zone: str) -> None:
         tickvals=places[::every], ticktext=names[::every], tickangle=0, tickfont={"size": 11},
         range=[-0.4, len(places) - 0.6], automargin=True,
     )  # fmt: skip
-    figure.update_yaxes(range=[-6, 108], tickvals=[0, 25, 50, 75, 100], ticksuffix=" %")
+    figure.update_yaxes(range=[-6, 108], **charts.percents(0, 25, 50, 75, 100))
     figure.update_layout(showlegend=False, hovermode="closest")
     charts.draw(figure, key=".".join(("rollouts", "timeline", rollout.id)), height_px=210)
 
@@ -220,7 +225,7 @@ def split(rollout: Rollout, traffic: Traffic) -> None:
         marker={"size": 26, "symbol": "line-ns-open", "line": {"width": 3}},
         hovertemplate="%{x} %<extra></extra>",
     )  # fmt: skip
-    figure.update_xaxes(range=[-2, 102], ticksuffix=" %")
+    figure.update_xaxes(range=[-2, 102], **charts.percents(0, 20, 40, 60, 80, 100))
     figure.update_yaxes(showgrid=False, showticklabels=False)
     charts.draw(figure, key=".".join(("rollouts", "split", rollout.id)), height_px=130)
 

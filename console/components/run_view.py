@@ -110,7 +110,7 @@ def _curve(name: str, points: Sequence[Point]) -> go.Figure:
     )  # fmt: skip
     figure.update_layout(showlegend=False, xaxis_title=t("train.step"))
     if name == "accuracy":
-        figure.update_yaxes(range=[-0.03, 1.03], tickformat=".0%")
+        figure.update_yaxes(range=[-0.03, 1.03], **charts.percents(0, 25, 50, 75, 100, scale=100))
     return figure
 
 

@@ -56,7 +56,7 @@ def draw(actor: Actor, tenant: Tenant) -> None:
             _field(preset, name, getattr(start, name))
         measure = _length(preset, start)
         _field(preset, "seed", start.seed)
-    with st.expander(t("train.more")):
+    with st.expander(t("train.more"), key="train.more_form"):
         _more(tenant, preset, start, dataset)
     ready = dataset != FREEZE or bool(approved)
     if ready:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -40,6 +41,7 @@ _LOG = ("entry", "leaf_index", "tree_size", "path", "checkpoint", "timestamp")
 ENTRY_FIELDS = (
     "action", "actor_id", "actor_name", "at", "details", "seq", "subject", "tenant_id",
 )  # fmt: skip
+_KIND = re.compile(r"/([a-z0-9-]{1,40})/v[0-9]{1,3}\Z")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 
 Logged = Callable[[ReceiptFacts], list[Check]]
@@ -262,7 +264,17 @@ def _statements_check(listed: Sequence[Any], log: _Log, jwks: Any, facts: Receip
         return Check(
             "statements", False, f"statement {loose[0] + 1} has nothing to do with this receipt"
         )
-    return Check("statements", True, f"{len(found)} signed, each tied to this receipt by digests")
+    return Check(
+        "statements", True,
+        f"{len(found)} signed, each tied to this receipt by digests: {_kinds(found)}",
+    )  # fmt: skip
+
+
+def _kinds(found: Sequence[Statement]) -> str:
+    """What the statements are about, by their types: `dataset, run, rollout-event (3)`."""
+    matches = [_KIND.search(one.predicate_type) for one in found]
+    counted = Counter("other" if match is None else match[1] for match in matches)
+    return ", ".join(kind if n == 1 else f"{kind} ({n})" for kind, n in counted.items())
 
 
 def _logged_at(fields: Any, statement: Statement, log: _Log) -> int | None:

@@ -1,4 +1,4 @@
-"""Table of issued receipts."""
+"""Tables of issued receipts, time stamps and custody statements."""
 
 from __future__ import annotations
 
@@ -37,3 +37,20 @@ class TimestampRow(Base):
     response: Mapped[bytes]
     said_at: Mapped[datetime]
     at: Mapped[datetime]
+
+
+class CustodyRow(Base):
+    """One signed statement of what was done; never changed, never deleted."""
+
+    __tablename__ = "custody_statements"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    kind: Mapped[str]
+    name: Mapped[str]
+    subject: Mapped[str]
+    sha256: Mapped[str] = mapped_column(unique=True)
+    envelope: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+    __table_args__ = (Index(None, "tenant_id", "subject"),)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.orm import Session
+
+from services.attestation.custody import Custody
 from services.audit.outbox import record
 from services.db import Clock, Database, new_id, utcnow
 from services.errors import InvalidInput, NotFound
@@ -38,6 +42,7 @@ from services.tenants.models import Actor, Permission
 from services.tenants.scope import scope
 
 KIND = "evaluation.score"
+_DIGESTS = ("_digest", "_sha256")
 
 
 class Evaluations:
@@ -49,6 +54,7 @@ class Evaluations:
         registry: Where adapters come from.
         preferences: Where held-out pairs come from.
         runs_dir: Folder of the run folders.
+        custody: States verdicts; without it they are only in the log.
         clock: Gives the present time.
     """
 
@@ -60,6 +66,7 @@ class Evaluations:
         preferences: Preferences,
         *,
         runs_dir: Path,
+        custody: Custody | None = None,
         clock: Clock = utcnow,
     ) -> None:
         self.db = db
@@ -68,6 +75,7 @@ class Evaluations:
         self._jobs = jobs
         self._registry = registry
         self._preferences = preferences
+        self._custody = custody
         self._clock = clock
 
     def launch(
@@ -220,16 +228,48 @@ class Evaluations:
                 return False
             now = self._clock()
             scores.add_results(session, evaluation, summary, pairs, answers, measured, at=now)
+            details = _details(evaluation, summary)
             record(
                 session,
                 actor,
                 "evaluation.finished",
                 f"evaluation:{evaluation.id}",
                 tenant_id=evaluation.tenant_id,
-                details=_details(evaluation, summary),
+                details=details | self._stated(session, actor, evaluation, details, now),
                 at=now,
             )
             return True
+
+    def _stated(
+        self,
+        session: Session,
+        actor: Actor,
+        evaluation: Evaluation,
+        details: Mapping[str, Any],
+        at: datetime,
+    ) -> dict[str, str]:
+        """What the event says of the verdict's statement."""
+        if self._custody is None:
+            return {}
+        told = {name: value for name, value in details.items() if not name.endswith(_DIGESTS)}
+        digest = self._custody.state_in_session(
+            session,
+            actor,
+            evaluation.tenant_id,
+            kind="evaluation",
+            name=evaluation.adapter,
+            digest=evaluation.adapter_digest,
+            facts={
+                "evaluation": evaluation.id,
+                **{name: str(value) for name, value in told.items()},
+            },
+            materials={
+                "data set manifest": evaluation.dataset_sha256,
+                "base model": evaluation.base_digest,
+            },
+            at=at,
+        )
+        return {"statement": digest}
 
     def dataset(self, actor: Actor, tenant_id: str, dataset_id: str) -> Dataset:
         """A frozen dataset of the tenant.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import orjson
 
-from services.errors import ConsoleError, InvalidInput, LimitExceeded, TooLarge
+from services.errors import ConsoleError, InvalidInput, LimitExceeded, TooLarge, Unavailable
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -19,12 +20,19 @@ Headers = Sequence[tuple[bytes, bytes]]
 MAX_BODY = 10 * 1024 * 1024
 """Bytes of a request body; a longer one is refused with 413."""
 
+BODY_PAUSE_S = 60.0
+"""How long nothing of a request body may come."""
+
+BODY_BYTES_PER_S = 1024
+"""How fast a body has to come on the whole, once the first `BODY_PAUSE_S` are over."""
+
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
     404: "invalid_request_error",
     405: "invalid_request_error",
+    408: "invalid_request_error",
     409: "invalid_request_error",
     413: "invalid_request_error",
     422: "invalid_request_error",
@@ -84,10 +92,13 @@ def error_body(error: ConsoleError) -> bytes:
 
 def error_headers(error: ConsoleError) -> list[tuple[bytes, bytes]]:
     """Headers that an error brings beside its body."""
-    if isinstance(error, LimitExceeded):
+    if isinstance(error, LimitExceeded | Unavailable) and error.retry_after_s is not None:
         return [(b"retry-after", str(max(1, math.ceil(error.retry_after_s))).encode())]
     if error.http_status == 401:
         return [(b"www-authenticate", b"Bearer")]
+    if error.http_status == 408:
+        # The rest of the body may still come; it must not be taken for the next request.
+        return [(b"connection", b"close")]
     return []
 
 
@@ -113,11 +124,17 @@ async def send_error(send: Send, error: ConsoleError, request_id: str, more: Hea
     await send_json(send, error.http_status, error_body(error), headers)
 
 
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+async def read_body(
+    headers: Mapping[bytes, bytes], receive: Receive, *, pause_s: float = BODY_PAUSE_S
+) -> bytes:
     """The whole request body.
+
+    Args:
+        pause_s: How long nothing of it may come.
 
     Raises:
         TooLarge: It is, or is declared, longer than `MAX_BODY` bytes.
+        Refused: It comes too slowly, 408.
         InvalidInput: Its declared length is no number.
         ClientGone: The client went away before it had sent all of it.
     """
@@ -126,12 +143,13 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         raise InvalidInput("content-length: expected a number of bytes")
     if int(declared) > MAX_BODY:
         raise _too_large(int(declared))
-    message = await receive()
+    arrival = _Arrival(receive, pause_s)
+    message = await arrival.next(0)
     body: bytes = message.get("body", b"")
     pieces = [body]
     size = len(body)
     while message["type"] == "http.request" and message.get("more_body", False):
-        message = await receive()
+        message = await arrival.next(size)
         pieces.append(message.get("body", b""))
         size += len(pieces[-1])
         if size > MAX_BODY:
@@ -139,6 +157,32 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
     if message["type"] != "http.request":
         raise ClientGone
     return body if len(pieces) == 1 else b"".join(pieces)
+
+
+class _Arrival:
+    """The pieces of a body, as long as they come fast enough."""
+
+    __slots__ = ("_began", "_loop", "_pause_s", "_receive")
+
+    def __init__(self, receive: Receive, pause_s: float) -> None:
+        self._receive, self._pause_s = receive, pause_s
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+
+    async def next(self, size: int) -> Message:
+        """The next piece, of a body of which so many bytes are here."""
+        # Drops that come just in time for ever are no progress either.
+        latest = self._began + self._pause_s + size / BODY_BYTES_PER_S
+        try:
+            async with asyncio.timeout_at(min(self._loop.time() + self._pause_s, latest)):
+                return await self._receive()
+        except TimeoutError as error:
+            raise Refused(
+                f"body: expected a byte within {self._pause_s:g} s and {BODY_BYTES_PER_S} bytes a "
+                f"second on the whole, found {size} bytes and no end",
+                status=408,
+                code="request_timeout",
+            ) from error
 
 
 def _too_large(size: int) -> TooLarge:

@@ -37,9 +37,10 @@ class UpstreamFailed(EngineUnavailable):
         reason: `connect`, `no_answer`, `silence`, `broke_off`, `busy`, `open` or `status_NNN`.
     """
 
-    def __init__(self, message: str, reason: str) -> None:
+    def __init__(self, message: str, reason: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.reason = reason
+        self.retry_after_s = retry_after_s
 
     @property
     def counts(self) -> bool:
@@ -90,7 +91,8 @@ class Breaker:
         """Let one request pass.
 
         Raises:
-            UpstreamFailed: The breaker is open, or another request is trying the engine.
+            UpstreamFailed: The breaker is open, or another request is trying the engine; it says
+                in how many seconds a request may try it.
         """
         if self._opened_at is None:
             return Ticket(self)
@@ -99,6 +101,7 @@ class Breaker:
                 f"the {self.name} failed {self._limit} times in a row and is left alone for up to "
                 f"{self._open_s:g} s",
                 "open",
+                retry_after_s=self.retry_in_s,
             )
         self._probe = Ticket(self)
         return self._probe

@@ -7,6 +7,7 @@ start empty, and what runs at one time starts at nothing.
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -50,7 +51,8 @@ class LocalLimiter:
         self._tenants: dict[str, _Account] = {}
         self._keys: dict[str, _Account] = {}
         # In the order in which they end: every lease has the same length.
-        self._leases: dict[int, Hold] = {}
+        # Ordered: the first of a plain dict is found past all that were deleted before it.
+        self._leases: OrderedDict[int, Hold] = OrderedDict()
 
     def knows(self, tenant_id: str) -> bool:
         """Whether the tenant's use of today was given by `learn`."""

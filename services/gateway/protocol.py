@@ -1,6 +1,8 @@
-"""HTTP as uvicorn and httptools speak it, with an end to how long a request's head may be."""
+"""HTTP as uvicorn and httptools speak it, with an end to how long a request's head may be and take."""
 
 from __future__ import annotations
+
+import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -10,6 +12,8 @@ from services.gateway.answers import Refused, error_body
 MAX_HEAD = 64 * 1024
 """Bytes of a request line with its headers; the parser itself would take them for ever."""
 
+HEAD_S = 10.0
+"""How long a head may take from its first byte to its end."""
 
 LINGER_S = 2.0
 """How long what a refused client still sends is read and thrown away. Closed at once, its system
@@ -17,11 +21,28 @@ would throw our answer away before it is read."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Refuses a request whose head is longer than `MAX_HEAD`: 431, and the connection is closed."""
+    """Refuses a head that is longer than `MAX_HEAD` (431) or takes longer than `head_s` (408).
 
+    The connection is closed then, as is one on which no request comes for as long as one may be
+    kept alive between two of them.
+    """
+
+    head_s = HEAD_S
+
+    _head_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _is_in_head = False
     _is_refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client is there; it has to say something."""
+        super().connection_made(transport)
+        self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone, or was left."""
+        self._stop_timer()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take what arrived; look at the length of a head that has not come to its end."""
@@ -34,8 +55,14 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self._head_bytes = len(data)
         super().data_received(data)
-        if self._is_in_head and self._head_bytes > MAX_HEAD and not self.transport.is_closing():
+        if self.transport.is_closing() or self._is_refused:
+            return
+        if not self._is_in_head:
+            self._await_request()
+        elif self._head_bytes > MAX_HEAD:
             self._refuse()
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.head_s, self._refuse_slow)
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -45,6 +72,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """A head has come to its end."""
         self._is_in_head = False
+        self._stop_timer()
         if self._head_bytes > MAX_HEAD and self._length() > MAX_HEAD:
             self._refuse()
             return
@@ -64,6 +92,31 @@ class BoundedProtocol(HttpToolsProtocol):
         """Refuse what is no HTTP, in OpenAI's shape."""
         self._answer(b"400 Bad Request", Refused(msg, status=400, code="invalid_http"))
 
+    def _await_request(self) -> None:
+        """End the connection after a while, unless a request runs or begins."""
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if is_idle and self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _refuse_slow(self) -> None:
+        self._head_timer = None
+        if self.transport.is_closing() or self._is_refused:
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            # An earlier request of this connection is still being answered: not into its answer.
+            self._head_timer = self.loop.call_later(self.head_s, self._refuse_slow)
+            return
+        message = f"headers: expected all of them within {self.head_s:g} s, found no end"
+        refused = Refused(message, status=408, code="request_timeout")
+        self._answer(b"408 Request Timeout", refused)
+
     def _length(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
@@ -74,6 +127,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _answer(self, status: bytes, error: Refused) -> None:
         self._is_refused = True
+        self._stop_timer()
         body = error_body(error)
         self.transport.write(
             b"HTTP/1.1 " + status + b"\r\n"

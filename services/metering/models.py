@@ -15,6 +15,10 @@ TOKENS_PER_PRICE = 1_000_000
 """Prices are for this many tokens, so a price in micro-USD is also one in USD for 10^12."""
 
 
+FIRST_VERSION = "1"
+"""Of the price table that comes along and holds until somebody sets another one."""
+
+
 @dataclass(frozen=True)
 class Price:
     """What tokens of one model cost, micro-USD for a million tokens."""
@@ -38,6 +42,10 @@ class PriceTable:
     created_at: datetime
     created_by: str
 
+    def ordered(self) -> list[tuple[str, Price]]:
+        """Patterns with their prices, the most specific one first, as they are looked up."""
+        return sorted(self.prices.items(), key=lambda one: _specific(one[0]), reverse=True)
+
     def price(self, served: str) -> Price:
         """The price of a model.
 
@@ -50,8 +58,11 @@ class PriceTable:
                 f"price of {served!r}: expected a fitting pattern in price table "
                 f"{self.version}, found none"
             )
-        best = max(fitting, key=lambda pattern: (len(pattern.replace("*", "")), pattern))
-        return self.prices[best]
+        return self.prices[max(fitting, key=_specific)]
+
+
+def _specific(pattern: str) -> tuple[int, str]:
+    return len(pattern.replace("*", "")), pattern
 
 
 @dataclass(frozen=True)

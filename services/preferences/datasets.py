@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from services.attestation.custody import Custody
 from services.audit.outbox import record
 from services.db import Clock, Database, new_id
 from services.errors import Conflict, NotFound
@@ -27,6 +29,7 @@ class Datasets:
     Args:
         root: Folder of all snapshots, a folder a tenant.
         tokenizer: Gives the tokenizer of the model that is trained here, if it is on disk.
+        custody: States what is frozen and exported.
     """
 
     def __init__(
@@ -35,9 +38,11 @@ class Datasets:
         root: Path,
         *,
         tokenizer: Callable[[], TrainingTokenizer | None],
+        custody: Custody | None,
         clock: Clock,
     ) -> None:
         self._db, self._root, self._tokenizer, self._clock = db, root, tokenizer, clock
+        self._custody = custody
 
     def snapshot(self, actor: Actor, tenant_id: str, choices: Choices) -> Dataset:
         """See `Preferences.snapshot`."""
@@ -76,11 +81,44 @@ class Datasets:
             created_at=self._clock(),
         )
         session.add(row)
+        stated = self._stated(session, actor, tenant_id, row.id, manifest, row.created_at)
         record(
             session, actor, "dataset.frozen", f"dataset:{row.id}", tenant_id=tenant_id,
-            details=_details(manifest), at=row.created_at,
+            details=_details(manifest) | stated, at=row.created_at,
         )  # fmt: skip
         return row
+
+    def _stated(
+        self,
+        session: Session,
+        actor: Actor,
+        tenant_id: str,
+        name: str,
+        manifest: Manifest,
+        at: datetime,
+    ) -> dict[str, str]:
+        """What an event says of a data set's statement."""
+        if self._custody is None:
+            return {}
+        content = manifest.content
+        digest = self._custody.state_in_session(
+            session,
+            actor,
+            tenant_id,
+            kind="dataset",
+            name=name,
+            digest=manifest.sha256,
+            facts={
+                "format": content["format"],
+                "train": str(manifest.n_train),
+                "eval": str(manifest.n_eval),
+                "dropped": str(manifest.n_dropped),
+                "people": content["annotators"],
+            },
+            materials={f"file {file}": facts["sha256"] for file, facts in content["files"].items()},
+            at=at,
+        )
+        return {"statement": digest}
 
     def export(
         self,
@@ -96,10 +134,12 @@ class Datasets:
             manifest = self._write(tenant_id, choices, stage.folder, progress)
             # Recorded before the folder appears: no data leaves without a trace.
             with self._db.write() as session:
-                subject = f"tenant:{tenant_id}"
+                subject, now = f"tenant:{tenant_id}", self._clock()
+                name = f"export-{manifest.sha256[:12]}"
+                stated = self._stated(session, actor, tenant_id, name, manifest, now)
                 record(
                     session, actor, "pairs.exported", subject, tenant_id=tenant_id,
-                    details=_details(manifest), at=self._clock(),
+                    details=_details(manifest) | stated, at=now,
                 )  # fmt: skip
                 stage.place(out_dir.absolute())
         return Manifest(

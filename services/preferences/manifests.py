@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,15 +17,10 @@ from services.preferences.gates.models import GATES, Action, Finding, Rules
 from services.preferences.gates.truncation import TrainingTokenizer
 from services.preferences.models import PairStatus, ReviewKind
 from services.preferences.store import DecisionRow, PairRow, ReviewRow
+from services.tenants.names import pseudonym
 
 VERSION = "param-console/dataset/v2"
 PARTS = ("train", "eval", "dropped")
-
-
-def pseudonym(tenant_id: str, actor_id: str) -> str:
-    """A name for an annotator that tells one from another and nobody who it is."""
-    digest = hashlib.sha256(f"param.annotator.v1|{tenant_id}|{actor_id}".encode())
-    return digest.hexdigest()[:12]
 
 
 @dataclass

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Literal, get_args
 from sqlalchemy import func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from services.attestation.custody import Custody
 from services.audit.outbox import record
 from services.db import Clock, Database, utcnow
 from services.errors import InvalidInput
@@ -54,6 +55,7 @@ class Preferences:
         datasets_dir: Where snapshots are kept, a folder a tenant.
         max_bytes: Largest file that is imported, as sent and once more unpacked, bytes.
         tokenizer: Gives the tokenizer of the model that is trained here, if it is on disk.
+        custody: States what is frozen and exported; without it that is only in the log.
     """
 
     def __init__(
@@ -63,10 +65,13 @@ class Preferences:
         datasets_dir: Path,
         max_bytes: int = MAX_BYTES,
         tokenizer: Callable[[], TrainingTokenizer | None] = lambda: None,
+        custody: Custody | None = None,
         clock: Clock = utcnow,
     ) -> None:
         self._db = db
-        self._datasets = Datasets(db, datasets_dir, tokenizer=tokenizer, clock=clock)
+        self._datasets = Datasets(
+            db, datasets_dir, tokenizer=tokenizer, custody=custody, clock=clock
+        )
         self._max_bytes = max_bytes
         self._clock = clock
 

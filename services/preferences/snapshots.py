@@ -35,6 +35,7 @@ from services.preferences.models import Manifest
 from services.preferences.splits import PlacedPrompt, overlapping, sides
 from services.preferences.staging import write_synced
 from services.preferences.store import PairRow
+from services.tenants.names import pseudonym
 
 Progress = Callable[[float, str], None]
 """Is told how far the work is: the done part, 0 to 1, and what is being done."""
@@ -127,7 +128,7 @@ def _collected(
     )
     return Collector(
         session, tenant_id, selection, spool,
-        name_of=lambda actor_id: manifests.pseudonym(tenant_id, actor_id),
+        name_of=lambda actor_id: pseudonym(tenant_id, actor_id),
         seen=lambda count: progress(0.7 * count / total, "reading and checking pairs"),
     ).collect()  # fmt: skip
 

@@ -6,11 +6,13 @@ import builtins
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from services.attestation.custody import Custody
 from services.audit.outbox import record
 from services.db import Clock, Database, new_id, utcnow
 from services.errors import Conflict, DigestMismatch, NotFound, Unavailable
@@ -56,6 +58,7 @@ class Registry:
         db: Where the rows live.
         adapters_dir: Folder of the adapters, one folder each.
         mlflow_tracking_uri: MLflow's store or server.
+        custody: States registrations; without it they are only in the log.
         clock: Gives the present time.
     """
 
@@ -65,11 +68,13 @@ class Registry:
         adapters_dir: Path,
         mlflow_tracking_uri: str,
         *,
+        custody: Custody | None = None,
         clock: Clock = utcnow,
     ) -> None:
         self.db = db
         self.adapters_dir = adapters_dir
         self.mlflow = MlflowMirror(mlflow_tracking_uri, adapters_dir.parent / "mlartifacts")
+        self._custody = custody
         self._clock = clock
 
     def register(
@@ -149,6 +154,12 @@ class Registry:
         tenant = scope(actor, tenant_id, Permission.READ_MODELS)
         with self.db.read() as session:
             return self._found(session, tenant, name)
+
+    def holders(self, actor: Actor, name: str) -> builtins.list[str]:
+        """The tenants that have an adapter of this name, as far as the actor reads their models."""
+        with self.db.read() as session:
+            tenants = [row.tenant_id for row in store.namesakes(session, name)]
+        return sorted(tenant for tenant in tenants if actor.may(Permission.READ_MODELS, tenant))
 
     def of_run(self, actor: Actor, tenant_id: str, run_id: str) -> Adapter | None:
         """The adapter that a run made, if it has registered one."""
@@ -306,16 +317,18 @@ class Registry:
     def _add_origin(
         self, session: Session, actor: Actor, origin: _Origin, name: str, facts: folders.Facts
     ) -> None:
+        now = self._clock()
         session.add(
             OriginRow(
                 run_id=origin.run_id,
                 tenant_id=origin.tenant_id,
                 name=name,
                 dataset_sha256=origin.dataset_sha256,
-                created_at=self._clock(),
+                created_at=now,
             )
         )
         session.flush()
+        stated = self._stated(session, actor, origin, name, facts, now)
         record(
             session,
             actor,
@@ -329,9 +342,39 @@ class Registry:
                 "base_model": origin.base_model,
                 "base_digest": origin.base_digest,
                 "size_bytes": facts.size_bytes,
+                **stated,
             },
-            at=self._clock(),
+            at=now,
         )
+
+    def _stated(
+        self,
+        session: Session,
+        actor: Actor,
+        origin: _Origin,
+        name: str,
+        facts: folders.Facts,
+        at: datetime,
+    ) -> dict[str, str]:
+        """What the event says of the registration's statement."""
+        if self._custody is None:
+            return {}
+        digest = self._custody.state_in_session(
+            session,
+            actor,
+            origin.tenant_id,
+            kind="adapter",
+            name=name,
+            digest=facts.digest,
+            facts={"run": origin.run_id, "alias": origin.alias, "bytes": str(facts.size_bytes)},
+            materials={
+                "data set manifest": origin.dataset_sha256,
+                "base model": origin.base_digest,
+                "adapter configuration": facts.config_sha256,
+            },
+            at=at,
+        )
+        return {"statement": digest}
 
     def _found(self, session: Session, tenant_id: str, name: str) -> Adapter:
         found = store.find(session, tenant_id, valid_name(name), self.adapters_dir)

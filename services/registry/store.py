@@ -104,6 +104,13 @@ def find(session: Session, tenant_id: str, name: str, folder: Path) -> Adapter |
     return found[0] if found else None
 
 
+def digest_of(session: Session, tenant_id: str, name: str) -> str | None:
+    """The digest of an adapter of a tenant."""
+    return session.scalar(
+        select(AdapterRow.digest).where(AdapterRow.tenant_id == tenant_id, AdapterRow.name == name)
+    )
+
+
 def of_tenant(session: Session, tenant_id: str, folder: Path) -> list[Adapter]:
     """A tenant's adapters, newest first."""
     return _adapters(session, folder, AdapterRow.tenant_id == tenant_id)

@@ -1,4 +1,4 @@
-"""The signed steps of rollouts that belong to a receipt: how its adapter came to answer."""
+"""The signed steps of rollouts that belong to an adapter: how it came to answer."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from services.attestation.bundling import Custody, Further
 from services.attestation.receipts import ReceiptFacts
 from services.attestation.strict import from_base64, read_json
 from services.db import Database
+from services.registry.custody import Steps
 from services.rollouts.driving import store as drives
 from services.rollouts.store import RolloutRow
 
 
-def custody_of(db: Database) -> Custody:
-    """What finds those steps in a database."""
+def steps_of(db: Database) -> Steps:
+    """What finds the steps of the rollouts of an adapter, oldest first."""
 
-    def find(facts: ReceiptFacts) -> Sequence[Further]:
-        if facts.adapter_digest is None:
-            return ()
+    def find(tenant_id: str, adapter: str) -> Sequence[Further]:
         brought_in = (
             select(RolloutRow.id)
-            .where(RolloutRow.tenant_id == facts.tenant_id, RolloutRow.candidate == facts.served)
+            .where(RolloutRow.tenant_id == tenant_id, RolloutRow.candidate == adapter)
             .order_by(RolloutRow.id)
         )
         found: list[Further] = []
@@ -32,8 +31,29 @@ def custody_of(db: Database) -> Custody:
                 for seq, _digest, envelope in drives.statements(session, rollout_id):
                     name = f"rollout {rollout_id}, step {seq}"
                     found.append(Further(name, envelope, f"rollout:{rollout_id}"))
-        mine = [one for one in found if _is_about(one, facts.adapter_digest)]
-        return mine[-MOST_STATEMENTS:]
+        return found
+
+    return find
+
+
+def custody_of(db: Database, stated: Custody = lambda _facts: ()) -> Custody:
+    """What finds the statements of a receipt: those of its adapter, then the newest steps.
+
+    Args:
+        stated: Finds the former.
+    """
+    steps = steps_of(db)
+
+    def find(facts: ReceiptFacts) -> Sequence[Further]:
+        if facts.adapter_digest is None:
+            return ()
+        before = stated(facts)
+        mine = [
+            one
+            for one in steps(facts.tenant_id, facts.served)
+            if _is_about(one, facts.adapter_digest)
+        ]
+        return [*before, *mine[-(MOST_STATEMENTS - len(before)) :]]
 
     return find
 

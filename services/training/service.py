@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
+from sqlalchemy.orm import Session
 
+from services.attestation.custody import Custody
 from services.audit.outbox import record
 from services.db import Clock, Database, new_id, utcnow
 from services.errors import Conflict, InvalidInput, NotFound
@@ -17,6 +20,7 @@ from services.inference.models import BaseModel
 from services.jobs.service import Jobs
 from services.preferences.models import Dataset, PairStatus
 from services.preferences.service import Preferences
+from services.registry.store import digest_of
 from services.tenants.models import Actor, Permission
 from services.tenants.scope import scope
 from services.training import store
@@ -45,6 +49,7 @@ class Training:
         models_dir: Folder of the pulled base models.
         backends: Where runs may live, by name; only beside the worker by default.
         resolve: Finds a base model on disk.
+        custody: States what runs made; without it that is only in the log.
         clock: Gives the present time.
     """
 
@@ -58,6 +63,7 @@ class Training:
         models_dir: Path,
         backends: Mapping[str, RunBackend] | None = None,
         resolve: Resolve = model_store.resolve,
+        custody: Custody | None = None,
         clock: Clock = utcnow,
     ) -> None:
         self.db = db
@@ -67,6 +73,7 @@ class Training:
         self._models_dir = models_dir
         self._backends = {LOCAL: LocalProcess()} if backends is None else dict(backends)
         self._resolve = resolve
+        self._custody = custody
         self._clock = clock
 
     def launch_dpo(
@@ -306,6 +313,7 @@ class Training:
             row.result = dict(result)
             row.adapter = adapter or row.adapter
             row.mlflow_run_id = mlflow_run_id or row.mlflow_run_id
+            now = self._clock()
             details = {"outcome": str(result.get("outcome")), "adapter": adapter or ""}
             record(
                 session,
@@ -313,6 +321,39 @@ class Training:
                 "training.ended",
                 f"run:{run_id}",
                 tenant_id=row.tenant_id,
-                details=details,
-                at=self._clock(),
+                details=details | self._stated(session, actor, row, adapter, now),
+                at=now,
             )
+
+    def _stated(
+        self, session: Session, actor: Actor, row: RunRow, adapter: str | None, at: datetime
+    ) -> dict[str, str]:
+        """What the event says of the run's statement; a run that made nothing has none."""
+        made = adapter and digest_of(session, row.tenant_id, adapter)
+        if self._custody is None or not adapter or not made:
+            return {}
+        final = row.result.get("final") or {}
+        digest = self._custody.state_in_session(
+            session,
+            actor,
+            row.tenant_id,
+            kind="run",
+            name=adapter,
+            digest=made,
+            facts={
+                "run": row.id,
+                "backend": row.backend,
+                "metrics": {
+                    str(name): f"{value:.6g}"
+                    for name, value in final.items()
+                    if isinstance(value, int | float)
+                },
+            },
+            materials={
+                "data set manifest": row.dataset_sha256,
+                "base model": row.base_digest,
+                "settings": row.spec_sha256,
+            },
+            at=at,
+        )
+        return {"statement": digest}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-PATIENCE_S = 240.0
+PATIENCE_S = 480.0
 LOOK_EVERY_S = 0.1
 
 

@@ -93,6 +93,9 @@ def test_a_drill_needs_a_share(run: Run, services: Services) -> None:
         ("--policy", "default", "--percent", "5"),
         ("--backend", "llmd"),
         ("--policy", "default", "--target", "namespace"),
+        ("--policy", "default", "--target", "namespace=prod"),
+        ("--policy", "default", "--backend", "istio"),
+        ("--policy", "default", "--backend", "kserve-standard", "--target", "name=support"),
     ],
 )
 def test_words_that_contradict_each_other_are_refused(

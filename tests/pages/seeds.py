@@ -197,12 +197,23 @@ def usage(services: Services, tenant_id: str = "acme", **changes: Any) -> Usage:
     return row
 
 
-def receipt(services: Services, tenant_id: str = "acme", *, actor_id: str = "key:1") -> str:
-    """A signed and stored receipt, as the gateway issues it; its id."""
+def receipt(
+    services: Services,
+    tenant_id: str = "acme",
+    *,
+    actor_id: str = "key:1",
+    made: Adapter | None = None,
+) -> str:
+    """A signed and stored receipt, as the gateway issues it; its id.
+
+    Args:
+        made: The adapter that answered; one that is not here by default.
+    """
     now, receipt_id = datetime.now(UTC), new_id()
     facts = ReceiptFacts(
         receipt_id=receipt_id, request_id=new_id(), tenant_id=tenant_id, actor_id=actor_id,
-        alias=tenant_id, served=f"{tenant_id}-3fa2c1d09b7e", adapter_digest="3fa2c1d09b7e" + "5" * 52,
+        alias=tenant_id, served=made.name if made else f"{tenant_id}-3fa2c1d09b7e",
+        adapter_digest=made.digest if made else "3fa2c1d09b7e" + "5" * 52,
         base_model="smollm2-135m-instruct", base_digest=BASE_DIGEST, arm="canary",
         rollout_id="rollout-1", percent=10,
         request_commitment=commitment("request", SALT, sha256(REQUEST).digest()),

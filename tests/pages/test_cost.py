@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from services.bootstrap import Services
+from services.metering.models import Price
 from tests.pages import seeds
 from tests.pages.conftest import OpenPage, texts
 
@@ -72,8 +73,25 @@ def test_models_and_arms_are_told_apart(open_page: OpenPage, services: Services)
     seeds.usage(services, cost_micro=10, at=datetime.now(UTC) - timedelta(seconds=9))
     seeds.usage(services, cost_micro=30, served="acme-0123456789ab", arm="canary")
     page = open_page("cost")
-    _ways, models, arms, requests = (table.value for table in page.dataframe)
+    _ways, models, arms, _prices, requests = (table.value for table in page.dataframe)
     assert list(models["name"]) == ["acme-0123456789ab", "smollm2-135m-instruct"]
     assert list(arms["name"]) == ["Candidate", "Stable"]
     assert list(requests["cost"]) == ["0.000030 USD", "0.000010 USD"]
     assert len(page.get("plotly_chart")) == 3
+
+
+def test_the_price_table_in_force_is_shown_with_its_version(
+    open_page: OpenPage, services: Services
+) -> None:
+    page = open_page("cost", actor="manager")
+    assert "table 1" in page.expander[0].label
+    assert "An estimate to start from" in texts(page)
+    prices = {"*": Price(150_000, 600_000), "fallback/*": Price(3_000_000, 15_000_000)}
+    services.metering.add_prices(seeds.SYSTEM, prices)
+    seeds.usage(services)
+    page = open_page("cost", actor="manager", language="tr")
+    shown = next(one.value for one in page.dataframe if "pattern" in one.value)
+    assert list(shown["pattern"]) == ["fallback/*", "*"], "what is looked up first is on top"
+    assert list(shown["completion"]) == ["15,00 USD", "0,6000 USD"]
+    assert any("tablo 2" in one.label for one in page.expander)
+    assert "tarihinden beri yürürlükte" in texts(page)

@@ -60,3 +60,35 @@ def test_the_page_speaks_turkish(open_page: OpenPage, services: Services) -> Non
     read = texts(open_page("lineage", language="tr"))
     assert "Öğrenilen çiftler" in read
     assert "takma adla" in read
+
+
+def test_the_chain_of_custody_says_what_is_missing(open_page: OpenPage, services: Services) -> None:
+    seeds.adapter(services)
+    page = open_page("lineage")
+    assert "Links that are missing or do not hold: 2." in texts(page)
+    chain = page.dataframe[2].value
+    assert [row.strip().split()[0] for row in chain["link"]] == [
+        "Adapter", "Registered", "Run", "Data", "Person",
+    ]  # fmt: skip
+    assert list(chain["result"]) == [
+        "✓", "✗ no statement of this is there", "✗ no statement of this is there", "✓", "✓",
+    ]  # fmt: skip
+
+
+def test_an_answer_leads_back_to_its_adapter(open_page: OpenPage, services: Services) -> None:
+    made = seeds.adapter(services)
+    receipt_id = seeds.receipt(services, made=made)
+    page = open_page("lineage")
+    page.segmented_control(key="lineage.what").set_value("receipt").run()
+    page.text_input(key="lineage.receipt").set_value(receipt_id).run()
+    links = list(page.dataframe[0].value["link"])
+    assert links[0] == f"Receipt {receipt_id}"
+    assert links[1].strip().endswith(made.name)
+    theirs = seeds.receipt(services, "globex")
+    page.text_input(key="lineage.receipt").set_value(theirs).run()
+    assert "expected one of your tenants" in page.error[0].value.replace("\\", "")
+
+
+def test_the_chain_speaks_turkish(open_page: OpenPage, services: Services) -> None:
+    seeds.adapter(services)
+    assert "Gözetim zinciri" in texts(open_page("lineage", language="tr"))

@@ -229,6 +229,43 @@ def test_signed_steps_can_be_taken_away(open_page: OpenPage, services: Services)
     assert page.get("download_button")
 
 
+@pytest.fixture
+def _cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is configured; a page asks nothing of it."""
+    monkeypatch.setenv("PARAM_KUBECONFIG", "in-cluster")
+
+
+def test_without_a_cluster_nobody_is_asked_what_splits(
+    open_page: OpenPage, services: Services
+) -> None:
+    seeds.adapter(services)
+    assert "rollouts.backend" not in {box.key for box in open_page("rollouts").selectbox}
+
+
+@pytest.mark.usefixtures("_cluster")
+def test_with_a_cluster_the_form_asks_where_and_refuses_what_would_never_do(
+    open_page: OpenPage, services: Services
+) -> None:
+    made = seeds.adapter(services)
+    page = open_page("rollouts")
+    page.selectbox(key="rollouts.backend").set_value("kserve-standard").run()
+    page.text_input(key="rollouts.target.kserve-standard.name").set_value("support")
+    page.button(key="rollouts.start").click().run()
+    assert "target: expected a value for storage_uri, found none" in page.error[0].value.replace(
+        "\\", ""
+    )
+    assert services.rollouts.list(seeds.SYSTEM, "acme") == []
+    uri = "gs://weights/{adapter}"
+    page.text_input(key="rollouts.target.kserve-standard.storage_uri").set_value(uri)
+    page.button(key="rollouts.start").click().run()
+    [found] = services.rollouts.list(seeds.SYSTEM, "acme")
+    assert found.candidate == made.name
+    assert found.plan is not None
+    assert found.plan.backend == "kserve-standard"
+    assert found.plan.target == {"namespace": "default", "name": "support", "storage_uri": uri}
+    assert "split by kserve-standard at default/support" in texts(page).replace("\\", "")
+
+
 def _samples(
     services: Services, rollout: Rollout, *, stable: int, canary: int, errors: int
 ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from services.errors import InvalidInput
+from services.rollouts.backends import GATEWAY
 from services.rollouts.models import Rollout
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -36,6 +37,39 @@ class Target:
     def words(self) -> str:
         """As people write it."""
         return f"{self.namespace}/{self.name}"
+
+
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    "kserve-standard": ("storage_uri",),
+    "kserve-knative": ("storage_uri",),
+    "llmd": (),
+}
+"""What each backend of a cluster needs of a target, besides `namespace` and `name`."""
+
+ASKED: Mapping[str, tuple[str, ...]] = {
+    "kserve-standard": ("namespace", "name", "storage_uri"),
+    "kserve-knative": ("namespace", "name", "storage_uri"),
+    "llmd": ("namespace", "name", "base_model", "llm_service"),
+}
+"""What each of them reads of one."""
+
+
+def planned_target(backend: str, given: Mapping[str, str]) -> dict[str, str]:
+    """What a plan is to say about where a backend splits; the cluster is not asked.
+
+    Raises:
+        InvalidInput: There is no such backend, or its target would never do.
+    """
+    target = {name: value.strip() for name, value in given.items() if value.strip()}
+    if backend == GATEWAY:
+        if target:
+            raise InvalidInput(f"target: expected none for the backend {GATEWAY}, found one")
+        return {}
+    if backend not in NEEDED:
+        known = ", ".join((GATEWAY, *NEEDED))
+        raise InvalidInput(f"backend: expected one of {known}, found {backend!r}")
+    read_target(target, *NEEDED[backend])
+    return target
 
 
 def read_target(target: Mapping[str, str], *needed: str) -> Target:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from services.gateway.answers import error_headers
 from services.gateway.breaker import Breaker, State, Ticket, UpstreamFailed
 
 FAILURES, OPEN_S = 3, 10.0
@@ -47,6 +48,26 @@ def test_failures_in_a_row_open_it_and_an_answer_between_them_does_not() -> None
     with pytest.raises(UpstreamFailed, match="failed 3 times in a row") as refused:
         made.enter()
     assert (refused.value.reason, refused.value.counts) == ("open", False)
+
+
+def test_who_is_refused_is_told_when_to_come_again() -> None:
+    clock = Clock()
+    made = breaker(clock)
+    broken(made)
+    began, said = clock.now, []
+    for waited in (0.0, OPEN_S - 1.5, OPEN_S - 0.01):
+        clock.now = began + waited
+        with pytest.raises(UpstreamFailed) as refused:
+            made.enter()
+        said += error_headers(refused.value)
+    clock.now = began + OPEN_S
+    made.enter()  # While this one tries the engine, the others are to come back soon.
+    with pytest.raises(UpstreamFailed) as refused:
+        made.enter()
+    said += error_headers(refused.value)
+    whole = str(int(OPEN_S)).encode()
+    assert said == [(b"retry-after", seconds) for seconds in (whole, b"2", b"1", b"1")]
+    assert error_headers(UpstreamFailed("x", "connect")) == []
 
 
 def test_one_request_tries_it_and_the_others_wait_for_what_it_finds() -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from services.db import Database
 from services.errors import InvalidInput, NotFound, NotPermitted
-from services.preferences.manifests import pseudonym
 from services.registry.lineage import KnownRun, Lineages
 from services.registry.mirror import _tags
+from services.tenants.names import pseudonym
 from tests.services.evaluation.world import ANNOTATOR, ENGINEER, STRANGER, World, build
 
 

@@ -154,7 +154,7 @@ def test_a_pod_says_the_same_to_kubectl_logs(stage: Stage) -> None:
     stage.submit("wait")
     stage.until(lambda: stage.steps > 3)
     stage.folder.log.unlink()
-    assert '{"step": 2}\n' in stage.backend.logs(stage.run_dir, 65_536)
+    stage.until(lambda: '{"step": 2}\n' in stage.backend.logs(stage.run_dir, 65_536))
     stage.backend.stop(stage.run_dir)
     stage.until_state(ENDED)
 
