@@ -83,6 +83,7 @@ def claim(session: Session, seeker: Seeker) -> ClaimRow | None:
         or _lapsed(session, seeker)
         or (_planted(session, seeker) if seeker.draws("gold", seeker.policy.gold_every) else None)
         or _open(session, seeker, by_lot=seeker.draws("lot", RANDOM_EVERY))
+        or _last(session, seeker)
     )
 
 
@@ -312,13 +313,33 @@ def _planted(session: Session, seeker: Seeker) -> ClaimRow | None:
     return _sit(session, pair_id, seeker, _beyond(session, pair_id, PLANTED))
 
 
-def _open(session: Session, seeker: Seeker, *, by_lot: bool) -> ClaimRow | None:
+def _last(session: Session, seeker: Seeker) -> ClaimRow | None:
+    """Take a place at a pair that is open but was somebody's at that moment, waiting for its row.
+
+    Each turn either gives a place or finds that others have taken it meanwhile.
+    """
+    if session.get_bind().dialect.name == "sqlite":
+        return None  # One transaction writes at a time: nothing was passed over.
+    choices = (*seeker.assignees, None)
+    is_open = or_(*(_first(seeker, one, by_lot=False).exists() for one in choices))
+    while session.scalar(select(is_open)):
+        if (found := _open(session, seeker, by_lot=False, waits=True)) is not None:
+            return found
+    return None
+
+
+def _open(
+    session: Session, seeker: Seeker, *, by_lot: bool, waits: bool = False
+) -> ClaimRow | None:
     """Take a place at an open pair: the person's own ones first, then those for everybody.
 
     One statement chooses and counts; whoever it gives a pair has that pair's row locked.
     """
     choices = (*seeker.assignees, None)
-    firsts = (_first(seeker, one, by_lot=by_lot).scalar_subquery() for one in choices)
+    firsts = (
+        _first(seeker, one, by_lot=by_lot).with_for_update(skip_locked=not waits).scalar_subquery()
+        for one in choices
+    )
     policy = seeker.policy
     wanted = case(
         (PairRow.priority >= UNDECIDED, max(policy.overlap, policy.risky_overlap)),
@@ -358,7 +379,6 @@ def _first(seeker: Seeker, assignee: str | None, *, by_lot: bool) -> Select[str]
         )
         .order_by(*order)
         .limit(1)
-        .with_for_update(skip_locked=True)
     )
 
 

@@ -139,6 +139,8 @@ def assert_the_books_hold(
 ) -> None:
     """Each receipt has one entry in the log, one usage row and a signature that holds.
 
+    A request that a kill cut off has an entry and a usage row as well, each once, and no receipt.
+
     Args:
         given: Receipts that clients hold: each of them must be there.
     """
@@ -146,15 +148,18 @@ def assert_the_books_hold(
     with services.db.read() as session:
         kept = dict(session.execute(select(ReceiptRow.receipt_id, ReceiptRow.envelope)).all())
         used = session.execute(select(UsageRow.request_id, UsageRow.status)).all()
-        logged = Counter(
-            session.scalars(
-                select(AuditRow.subject).where(
-                    AuditRow.action.in_(["inference.answered", "inference.cut_off"])
-                )
-            )
+        logged, interrupted = (
+            Counter(session.scalars(select(AuditRow.subject).where(AuditRow.action.in_(actions))))
+            for actions in (["inference.answered", "inference.cut_off"], ["inference.interrupted"])
         )
     assert set(given or ()) <= set(kept)
-    assert sorted(kept) == sorted(row.request_id for row in used if row.status != "error")
+    broken = {subject.removeprefix("request:") for subject in interrupted}
+    assert set(interrupted.values()) <= {1}
+    assert broken.isdisjoint(kept)
+    assert broken <= {row.request_id for row in used}
+    billed = [row.request_id for row in used if row.status != "error"]
+    assert sorted(kept) == sorted(set(billed) - broken)
+    assert len(billed) == len(set(billed))
     assert logged == {f"request:{receipt}": 1 for receipt in kept}
     keys = services.keyring.jwks()
     assert all(receipts.verify(envelope, keys).holds for envelope in kept.values())

@@ -12,7 +12,7 @@ from tests.browser.installation import Installation
 from tests.support import ROOT
 
 PICTURES = ROOT / "test-artifacts"
-PATIENCE_MS = 120_000
+PATIENCE_MS = 480_000
 SETTLED = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 
 

@@ -75,7 +75,7 @@ def test_health_keys_and_metrics_need_no_key(edge: Edge) -> None:
     assert edge.get("/healthz").json() == {"status": "ok"}
     assert edge.get("/readyz").json()["ready"] is True
     assert {jwk["purpose"] for jwk in edge.get("/.well-known/jwks.json").json()["keys"]} == {
-        "receipt", "checkpoint",
+        "receipt", "checkpoint", "event",
     }  # fmt: skip
     samples = {
         (sample.name, *sorted(sample.labels.values())): sample.value
