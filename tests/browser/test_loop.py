@@ -124,9 +124,10 @@ def judged(
     with Visitor(browser, installed) as engineer:
         engineer.sign_in("engineer")
         engineer.open("evaluate")
-        # The tasks have tests of their own; here they would only take a minute more.
-        tasks = engineer.text("evaluate.with_tasks")
-        engineer.part("evaluate.tasks").get_by_text(tasks).click()
+        # Texts and tasks have tests of their own; here they would only take minutes more.
+        for part, label in (("texts", "with_texts"), ("tasks", "with_tasks")):
+            label = engineer.text(f"evaluate.{label}")
+            engineer.part(f"evaluate.{part}").get_by_text(label).click()
         engineer.fill("evaluate.questions", QUESTION)
         engineer.press("evaluate.start")
         engineer.sees(engineer.text("evaluate.margins"))
