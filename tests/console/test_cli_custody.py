@@ -64,6 +64,6 @@ def test_a_whole_chain_has_status_0(
 def test_a_receipt_of_an_adapter_that_is_not_here_and_nothing_at_all(
     param: Param, services: Services, legal: str
 ) -> None:
-    assert "nothing-at-all" in param("custody", "show", "nothing-at-all", status=2).err
+    assert "found none of this id" in param("custody", "show", "nothing-at-all", status=2).err
     receipt_id = seeds.receipt(services, legal)
     assert "has no adapter" in param("custody", "show", receipt_id, status=2).err
