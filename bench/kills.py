@@ -16,8 +16,8 @@ from pathlib import Path
 from services.db import Database
 from services.db.revise import declared_tables
 from tests.fakes.engine import FakeEngine
+from tests.services.gateway.edges import process_over
 from tests.services.gateway.killing import Findings, kill_often
-from tests.services.gateway.test_process import process
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
         folder = Path(name)
         database = Database(f"sqlite:///{folder / 'param.db'}")
         declared_tables().create_all(database.engine)
-        with process(database, engine, folder) as gateway:
+        with process_over(database, engine, folder) as gateway:
             found = kill_often(gateway, kills)
         database.close()
     for text, value in rows(found):

@@ -13,7 +13,8 @@ import httpx
 from services.metering.models import Usage
 from services.tenants.models import KeyLimits, Limits
 from tests.services.gateway.conftest import SYSTEM, Edge, bearer, eventually
-from tests.services.gateway.test_process import Process, entries
+from tests.services.gateway.edges import Process
+from tests.services.gateway.test_process import entries
 
 TENANT = "legal"
 LIMITS = Limits(tps=10**6, rpm=10**6, daily_tokens=10**6, concurrent=10, monthly_micro=10**6)

@@ -1,82 +1,27 @@
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import pytest
 
-from services import bootstrap
-from services import settings as configuration
 from services.db import Database
 from services.errors import PortInUse
 from services.gateway.__main__ import main
 from services.tenants.models import Limits
-from tests.conftest import free_port, require
+from tests.conftest import require
 from tests.fakes.engine import FakeEngine
-from tests.services.gateway.conftest import HELLO, SYSTEM, Edge, bearer, environment, eventually
-
-
-@dataclass
-class Process:
-    """A gateway in a process of its own, as `param up` starts it."""
-
-    edge: Edge
-    variables: dict[str, str]
-    log: Path
-    running: subprocess.Popen[bytes] | None = field(default=None)
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.running = subprocess.Popen(
-                [sys.executable, "-m", "services.gateway"],
-                env=os.environ | self.variables, stdout=log, stderr=log,
-            )  # fmt: skip
-        eventually(self._is_ready, 180)
-
-    def _is_ready(self) -> bool:
-        assert self.running is not None
-        assert self.running.poll() is None, self.log.read_text()
-        try:
-            return self.edge.get("/readyz").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def end(self, number: int) -> None:
-        assert self.running is not None
-        self.running.send_signal(number)
-        self.running.wait(40)
-
-
-@contextmanager
-def process(database: Database, engine: FakeEngine, folder: Path) -> Iterator[Process]:
-    port = free_port()
-    url = database.url.render_as_string(hide_password=False)
-    variables = environment(folder / "home", engine.url, url, port)
-    services = bootstrap.build(configuration.load(variables, directory=folder))
-    edge = Edge(f"http://127.0.0.1:{port}", services, engine, folder / "sources")
-    made = Process(edge, variables, folder / "gateway.log")
-    try:
-        with edge.http:
-            made.start()
-            yield made
-    finally:
-        if made.running is not None:
-            made.running.kill()
-            made.running.wait(10)
-        services.db.close()
+from tests.services.gateway.conftest import HELLO, SYSTEM, Edge, bearer, eventually
+from tests.services.gateway.edges import Process, process_over
 
 
 @pytest.fixture
 def gateway(database: Database, engine: FakeEngine, tmp_path: Path) -> Iterator[Process]:
-    with process(database, engine, tmp_path) as made:
+    with process_over(database, engine, tmp_path) as made:
         yield made
 
 
@@ -86,7 +31,7 @@ def shared(_sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("shared")
     shutil.copyfile(_sqlite_template, folder / "param.db")
     database = Database(f"sqlite:///{folder / 'param.db'}")
-    with FakeEngine() as engine, process(database, engine, folder) as made:
+    with FakeEngine() as engine, process_over(database, engine, folder) as made:
         yield made
     database.close()
 
