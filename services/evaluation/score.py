@@ -13,6 +13,8 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +32,7 @@ from services.evaluation.models import Messages
 from services.evaluation.neutral import NeutralText
 from services.registry.digest import adapter_digest
 from services.training.dpo import StopAsked, StopSwitch, explain, peak_rss_mb
-from services.training.folder import ALREADY_RUNNING
+from services.training.folder import ALREADY_RUNNING, held
 
 if TYPE_CHECKING:
     from services.evaluation.scoring import Subject
@@ -46,11 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--lock-fd", type=int, help="descriptor that holds the folder's lock")
     options = parser.parse_args(arguments)
     folder = EvaluationFolder(options.run_dir)
-    lock = (
-        folder.lock()
-        if options.lock_fd is None
-        else os.fdopen(options.lock_fd, "a", encoding="utf-8")
-    )
+    lock = held(folder, options.lock_fd)
     if lock is None:
         print("another process scores this evaluation", file=sys.stderr)
         return ALREADY_RUNNING
@@ -80,7 +78,8 @@ def score(folder: EvaluationFolder) -> dict[str, Any]:
     """Do everything that was ordered and is not done yet.
 
     Returns:
-        `seen` and `too_long`: how many pairs were left out, and why; `versions`.
+        `seen` and `too_long`: how many pairs were left out, and why; `parts`: seconds of each;
+        `versions`.
 
     Raises:
         DigestMismatch: The adapter's bytes are not those that its name promises.
@@ -102,18 +101,37 @@ def score(folder: EvaluationFolder) -> dict[str, Any]:
     questions = _questions(order, pairs)
     from services.evaluation import scoring  # torch comes in here, under the lock
 
-    subject = scoring.load(Path(order["base_path"]), adapter, threads=order["threads"])
+    parts: dict[str, float] = {}
+    with _timed(parts, "loading"):
+        subject = scoring.load(Path(order["base_path"]), adapter, threads=order["threads"])
     texts = neutral.read_texts() if order["checks"]["texts"] else []
     names = harness.task_names() if order["checks"]["tasks"] else []
     work = _Work(folder, subject, len(pairs) + len(questions) + len(texts) + len(names))
-    too_long = _score_pairs(work, pairs)
+    with _timed(parts, "pairs"):
+        too_long = _score_pairs(work, pairs)
     work.done += len(pairs)
-    _answer_questions(work, questions, order["max_new_tokens"])
+    with _timed(parts, "answers"):
+        _answer_questions(work, questions, order["max_new_tokens"])
     work.done += len(questions)
-    _read_texts(work, texts)
+    with _timed(parts, "texts"):
+        _read_texts(work, texts)
     work.done += len(texts)
-    _do_tasks(work, names)
-    return {"seen": len(seen), "too_long": too_long, "versions": scoring.versions()}
+    with _timed(parts, "tasks"):
+        _do_tasks(work, names)
+    return {
+        "seen": len(seen),
+        "too_long": too_long,
+        "parts": parts,
+        "versions": scoring.versions(),
+    }
+
+
+@contextmanager
+def _timed(parts: dict[str, float], name: str) -> Iterator[None]:
+    """Note how many seconds a part took."""
+    began = time.monotonic()
+    yield
+    parts[name] = round(time.monotonic() - began, 1)
 
 
 @dataclass

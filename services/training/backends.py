@@ -145,6 +145,7 @@ class LocalProcess:
             return BackendStatus(BackendState.ABSENT)
         if child.lives():
             return BackendStatus(BackendState.RUNNING)
+        child.wait()
         if folder.read("result.json") is not None:
             self._started.pop(run_dir, None)
             return BackendStatus(BackendState.ENDED)

@@ -17,10 +17,10 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from services.errors import ConsoleError
-from services.training.folder import ALREADY_RUNNING, RunFolder
+from services.training.folder import ALREADY_RUNNING, RunFolder, held
 
 NICENESS = 5
 """Answers to users come before training where both share the cores."""
@@ -53,19 +53,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--lock-fd", type=int, help="descriptor that holds the run's lock already")
     options = parser.parse_args(arguments)
     folder = RunFolder(options.run_dir)
-    lock = _held(folder, options.lock_fd)
+    lock = held(folder, options.lock_fd)
     if lock is None:
         print("another process trains this run", file=sys.stderr)
         return ALREADY_RUNNING
     with lock:
         _run(folder)
     return 0
-
-
-def _held(folder: RunFolder, lock_fd: int | None) -> TextIO | None:
-    if lock_fd is None:
-        return folder.lock()
-    return os.fdopen(lock_fd, "a", encoding="utf-8")
 
 
 def _run(folder: RunFolder) -> None:

@@ -25,7 +25,7 @@ import json
 import os
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from services.training.models import Point
 
@@ -138,6 +138,27 @@ def points_of(lines: list[bytes]) -> list[Point]:
             continue  # a process was killed in the middle of this line; its step was done again
         by_step[values["step"]] = Point(**{k: v for k, v in values.items() if k in _POINT_FIELDS})
     return [by_step[step] for step in sorted(by_step)]
+
+
+class Lockable(Protocol):
+    """A folder with a lock."""
+
+    def lock(self) -> TextIO | None:
+        """Take it; None where a living process holds it."""
+        ...
+
+
+def held(folder: Lockable, lock_fd: int | None) -> TextIO | None:
+    """The folder's lock: the one that was handed on, or taken now; None where it cannot be had.
+
+    One that was handed on is held until this process is gone. Python closes its files when it
+    begins to end, which with torch loaded is a second before that; so the descriptor gets a twin
+    that only the kernel closes.
+    """
+    if lock_fd is None:
+        return folder.lock()
+    os.dup(lock_fd)
+    return os.fdopen(lock_fd, "a", encoding="utf-8")
 
 
 def file_sha256(path: Path) -> str:
