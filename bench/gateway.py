@@ -1,14 +1,16 @@
 """Requests a second and latency of the gateway: key, limits, split, policy, usage, log, receipt.
 
-    python bench/gateway.py [--seconds 4] [--peer .venv-litellm/bin/litellm]
+    python -m bench.gateway [--seconds 4] [--peer .venv-litellm/bin/litellm] [--memory 100000]
 
-Each row is measured with no policy and with all ten checks on. With `--peer`, the same load goes to
+Each row is measured with no policy and with all ten checks on, at last at half the load that was
+reached: each connection pauses before it asks again, so that requests come at random times. With `--peer`, the same load goes to
 LiteLLM's proxy, one worker, no database and no policy (`make bench-gateway` installs it).
 
 An answer that never changes stands upstream (nginx where it is installed, otherwise a small
 Python server, which is then the bound), wrk asks on loopback, otherwise a Python client.
 Load, gateway and upstream share this machine's cores; the first rows show what the load
-generator reaches without a gateway. Takes about half a minute.
+generator reaches without a gateway. Takes about a minute; `--memory` asks so often again, and prints
+how the gateway's memory went.
 """
 
 from __future__ import annotations
@@ -104,11 +106,16 @@ wrk.method = "POST"
 wrk.headers["authorization"] = "Bearer {key}"
 wrk.headers["content-type"] = "application/json"
 wrk.body = [[{body}]]
+{pause}
 done = function(summary, latency, requests)
   io.write(string.format("RESULT %d %d %f %f %f\\n", summary.requests,
     summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.timeout,
     summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
 end
+"""
+PAUSE = """
+math.randomseed(1)
+function delay() return {ms} * (0.5 + math.random()) end
 """
 
 
@@ -136,6 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=4.0, help="of each row")
     parser.add_argument("--peer", type=Path, help="LiteLLM's command, to measure beside ours")
+    parser.add_argument("--memory", type=int, default=0, help="requests after which to look")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="param-bench-") as name, ExitStack() as stack:
         folder = Path(name)
@@ -154,12 +162,45 @@ def main() -> None:
         for what, policy in (("no policy", NO_POLICY), ("all policies", ALL_POLICIES)):
             follow(services, ours, key, policy)
             rows += loaded(f"gateway, {what}", ours, key, asked.seconds, folder, process.pid)
+        rows += at_half_load(rows[-1], upstream, ours, key, asked.seconds, folder, process.pid)
         show(rows)
         compare(rows)
-        print(
-            f"\nresident memory of the gateway: {psutil.Process(process.pid).memory_info().rss >> 20} MiB"
-        )
+        print(f"\nresident memory of the gateway: {resident(process.pid)}")
+        for done in grow(ours, key, asked.memory, folder):
+            print(f"after {done:,} more requests: {resident(process.pid)}")
         prove(services)
+
+
+def at_half_load(
+    full: Row, upstream: str, ours: str, key: str, seconds: float, folder: Path, pid: int
+) -> list[Row]:
+    """Upstream and gateway at half of what the gateway reached, on as many connections."""
+    pause = (2 * full.connections / full.per_second) * 1e3
+    rows = []
+    for what, url in (("upstream, half load", upstream), ("gateway, half load", ours)):
+        before = cpu_s(pid)
+        row = measure(what, url, key, full.connections, seconds, folder, pause_ms=pause)
+        spent = (cpu_s(pid) - before) / max(row.per_second * seconds, 1)
+        rows.append(replace(row, cpu_ms=spent * 1e3 if url == ours else 0.0))
+    return rows
+
+
+def grow(url: str, key: str, requests: int, folder: Path) -> Iterator[int]:
+    """Ask so often; yields how often it was, five times."""
+    done = reported = 0
+    while done < requests:
+        row = measure("memory", url, key, CONNECTIONS[-1], 5, folder)
+        done += int(row.per_second * 5)
+        if done - reported >= requests // 5:
+            reported = done
+            yield done
+
+
+def resident(pid: int) -> str:
+    """Memory of the gateway's process and of the one that records, MiB."""
+    gateway = psutil.Process(pid)
+    sizes = [one.memory_info().rss >> 20 for one in (gateway, *gateway.children())]
+    return " + ".join(f"{size} MiB" for size in sizes)
 
 
 def loaded(what: str, url: str, key: str, seconds: float, folder: Path, pid: int) -> list[Row]:
@@ -296,13 +337,17 @@ def wait_for(url: str) -> None:
     raise SystemExit(f"{url}: expected an answer within 60 s, found none")
 
 
-def measure(what: str, url: str, key: str, connections: int, seconds: float, folder: Path) -> Row:
-    """Ask on so many connections for so long."""
+def measure(
+    what: str, url: str, key: str, connections: int, seconds: float, folder: Path,
+    *, pause_ms: float = 0.0,
+) -> Row:  # fmt: skip
+    """Ask on so many connections for so long, with a pause of about so long between two requests."""
     path = f"{url}/v1/chat/completions"
     if (wrk := shutil.which("wrk")) is None:
         return asyncio.run(ask(what, path, key, connections, seconds))
     script = folder / "chat.lua"
-    script.write_text(WRK.format(key=key, body=BODY))
+    pause = PAUSE.format(ms=pause_ms) if pause_ms else ""
+    script.write_text(WRK.format(key=key, body=BODY, pause=pause))
     command = [wrk, "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "-s", str(script), path]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"RESULT (\d+) (\d+) ([\d.]+) ([\d.]+) ([\d.]+)", said)
@@ -335,11 +380,11 @@ async def ask(what: str, path: str, key: str, connections: int, seconds: float) 
 def show(rows: list[Row]) -> None:
     """Print the table."""
     print(
-        f"{'':16} {'c':>3} {'requests/s':>11} {'p50 ms':>8} {'p99 ms':>8} {'CPU ms':>7} {'errors':>7}"
+        f"{'':21} {'c':>3} {'requests/s':>11} {'p50 ms':>8} {'p99 ms':>8} {'CPU ms':>7} {'errors':>7}"
     )
     for row in rows:
         print(
-            f"{row.what:16} {row.connections:3} {row.per_second:11,.0f} "
+            f"{row.what:21} {row.connections:3} {row.per_second:11,.0f} "
             f"{row.p50_ms:8.2f} {row.p99_ms:8.2f} {row.cpu_ms:7.2f} {row.errors:7}"
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import socket
 import sys
 
@@ -12,18 +11,15 @@ from services import bootstrap
 from services import settings as configuration
 from services.errors import PortInUse
 from services.gateway.app import build_app
-from services.gateway.ledger import Scribe
+from services.gateway.ledger import Scribe, spare_the_collector
 from services.gateway.logs import Lines, configure
 from services.gateway.protocol import BoundedProtocol
 
 DRAIN_S = 20
 """How long running requests may go on after SIGTERM before they are cut off and recorded."""
 
-GC_THRESHOLD = 20_000
-"""Allocations between two collections of young objects; requests leave few cycles behind."""
-
 SWITCH_S = 0.0005
-"""How long the writer's thread may hold up the event loop; Python's own 5 ms would be the p50."""
+"""How long another thread may hold up the event loop; Python's own 5 ms would be the p50."""
 
 BACKLOG = 2048
 
@@ -77,11 +73,9 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _tune() -> None:
-    """Let the event loop run, and the collector leave alone what stays for ever."""
+    """Let the event loop run."""
     sys.setswitchinterval(SWITCH_S)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 50, 50)
+    spare_the_collector()
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ ROTATE_BYTES = 8 * 1024 * 1024
 """A journal that has grown to this size goes on as a new one with what is still open."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one for each request: freezing would double the price of making it
 class Intent:
     """A request that is about to go to the engine.
 

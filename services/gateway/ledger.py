@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import logging
 import pickle
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
-from typing import Any, Protocol
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, BinaryIO, Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -27,26 +30,30 @@ Written = list[tuple[int, int]]
 """Cost in micro-units and place in the log of each outcome."""
 
 _FAILURES = (ConsoleError, SQLAlchemyError, OSError)
+_LENGTH = struct.Struct("!Q")
+
+GC_THRESHOLD = 20_000
+"""Allocations between two collections of young objects; answers leave few cycles behind."""
 
 
 class Ledger(Protocol):
-    """Makes outcomes durable, some at a time; used by one thread."""
+    """Makes outcomes durable, some at a time; asked by one task, one thing after another."""
 
-    def write(self, outcomes: Sequence[Outcome]) -> Written:
+    async def write(self, outcomes: Sequence[Outcome]) -> Written:
         """Commit them, all or none; any failure means none."""
         ...
 
-    def tend(self, *, sign: bool) -> None:
+    async def tend(self, *, sign: bool) -> None:
         """Put the events of all processes into the log, and sign its head if asked."""
         ...
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let go of what it holds."""
         ...
 
 
-class LocalLedger:
-    """Writes in this process.
+class Recorder:
+    """Writes, and returns when it is written.
 
     Args:
         parts: The domains whose rows are written.
@@ -67,8 +74,31 @@ class LocalLedger:
         if sign:
             self._parts.audit.checkpoint()
 
-    def close(self) -> None:
-        """Nothing is held."""
+
+class LocalLedger:
+    """Writes in a thread of this process.
+
+    Args:
+        parts: The domains whose rows are written.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._recorder = Recorder(parts)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="gateway-ledger")
+
+    async def write(self, outcomes: Sequence[Outcome]) -> Written:
+        """See `Ledger`."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._recorder.write, outcomes)
+
+    async def tend(self, *, sign: bool) -> None:
+        """See `Ledger`."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, lambda: self._recorder.tend(sign=sign))
+
+    async def close(self) -> None:
+        """See `Ledger`."""
+        await asyncio.to_thread(self._thread.shutdown)
 
 
 class Scribe:
@@ -81,23 +111,23 @@ class Scribe:
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
-        self._pipe: Connection | None = None
+        self._pipe: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    def write(self, outcomes: Sequence[Outcome]) -> Written:
+    async def write(self, outcomes: Sequence[Outcome]) -> Written:
         """See `Ledger`."""
-        found: Written = self._ask(("write", outcomes))
+        found: Written = await self._ask(("write", outcomes))
         return found
 
-    def tend(self, *, sign: bool) -> None:
+    async def tend(self, *, sign: bool) -> None:
         """See `Ledger`."""
-        self._ask(("tend", sign))
+        await self._ask(("tend", sign))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the child, which writes nothing that was not asked for."""
         if self._pipe is not None:
-            self._pipe.close()
+            self._pipe[1].close()
         if self._child is not None:
-            self._child.wait(20)
+            await asyncio.to_thread(self._child.wait, 20)
         self._child = self._pipe = None
 
     @property
@@ -111,26 +141,27 @@ class Scribe:
             self._child.kill()
             self._child.wait(20)
 
-    def _start(self) -> None:
+    async def _start(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Start the child; it is ready when it has answered."""
-        ours, theirs = _pair()
+        ours, theirs = socket.socketpair()
         with theirs:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "services.gateway.ledger", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
             )
-        self._pipe = ours
+        return await asyncio.open_connection(sock=ours)
 
-    def _ask(self, question: tuple[str, object]) -> Written:
+    async def _ask(self, question: tuple[str, object]) -> Written:
         if self._pipe is None:
-            self._start()
-        assert self._pipe is not None, "the child was just started"
+            self._pipe = await self._start()
+        reader, writer = self._pipe
         try:
-            self._pipe.send_bytes(pickle.dumps(question, pickle.HIGHEST_PROTOCOL))
-            is_done, answer = pickle.loads(self._pipe.recv_bytes())
+            writer.write(_framed(question))
+            length = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))[0]
+            is_done, answer = pickle.loads(await reader.readexactly(length))
         except (EOFError, OSError) as error:
-            self._pipe.close()
+            writer.close()
             self._pipe = None
             self.kill()
             raise Unavailable("the process that records answers has ended") from error
@@ -140,39 +171,45 @@ class Scribe:
         return written
 
 
-def _pair() -> tuple[Connection, Connection]:
-    ours, theirs = socket.socketpair()
-    return Connection(ours.detach()), Connection(theirs.detach())
+def _framed(content: object) -> bytes:
+    data = pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
+    return _LENGTH.pack(len(data)) + data
 
 
-def serve(ledger: Ledger, pipe: Connection) -> None:
+def serve(recorder: Recorder, questions: BinaryIO, answers: BinaryIO) -> None:
     """Write what comes through a pipe until it ends."""
-    while True:
+    while len(head := questions.read(_LENGTH.size)) == _LENGTH.size:
+        length = _LENGTH.unpack(head)[0]
+        asked = questions.read(length)
+        if len(asked) != length:
+            return  # The gateway was killed while it asked.
         try:
-            what, asked = pickle.loads(pipe.recv_bytes())
-        except EOFError:
-            return
-        said: tuple[bool, Written | str]
-        try:
-            said = (True, _done(ledger, what, asked))
-        except ConsoleError as error:
-            said = (False, str(error))
-        except Exception as error:
-            # Whatever it is, the request that waits must hear of it, and the next batch may work.
-            if not isinstance(error, _FAILURES):
-                log.exception("a batch could not be recorded")
-            said = (False, "the database refused it")
-        try:
-            pipe.send_bytes(pickle.dumps(said, pickle.HIGHEST_PROTOCOL))
+            answers.write(_framed(_answer(recorder, *pickle.loads(asked))))
+            answers.flush()
         except OSError:
             return
 
 
-def _done(ledger: Ledger, what: str, asked: Any) -> Written:
-    if what == "write":
-        return ledger.write(asked)
-    ledger.tend(sign=asked)
-    return []
+def _answer(recorder: Recorder, what: str, asked: Any) -> tuple[bool, Written | str]:
+    try:
+        if what == "write":
+            return True, recorder.write(asked)
+        recorder.tend(sign=asked)
+    except ConsoleError as error:
+        return False, str(error)
+    except Exception as error:
+        # Whatever it is, the request that waits must hear of it, and the next batch may work.
+        if not isinstance(error, _FAILURES):
+            log.exception("a batch could not be recorded")
+        return False, "the database refused it"
+    return True, []
+
+
+def spare_the_collector() -> None:
+    """Have the collector leave alone what stays for ever, and look less often at the rest."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 50, 50)
 
 
 def main(descriptor: int) -> None:
@@ -182,8 +219,10 @@ def main(descriptor: int) -> None:
     settings = configuration.load()
     logging.basicConfig(level=settings.log_level.upper())
     parts = bootstrap.build(settings)
+    spare_the_collector()
     try:
-        serve(LocalLedger(parts), Connection(descriptor))
+        with parts.db.checkpoints_aside(), socket.socket(fileno=descriptor) as pipe:
+            serve(Recorder(parts), pipe.makefile("rb"), pipe.makefile("wb"))
     finally:
         parts.close()
 

@@ -61,6 +61,21 @@ def token_count(value: Any) -> int:
     return int(value)
 
 
+def _only_text(chunk: dict[str, Any]) -> dict[str, Any] | None:
+    """The delta of a chunk that brings nothing but a piece of the first choice's text."""
+    choices = chunk.get("choices") or []
+    if len(choices) != 1:
+        return None
+    choice = choices[0]
+    delta = choice.get("delta")
+    if choice.get("index") or choice.get("finish_reason") is not None or choice.get("logprobs"):
+        return None
+    if not isinstance(delta, dict) or not isinstance(delta.get("content"), str):
+        return None
+    others = any(value for name, value in delta.items() if name not in {"content", "role"})
+    return None if others else delta
+
+
 @dataclass(slots=True)
 class StreamReader:
     """Follows one stream of chat completion chunks.
@@ -87,6 +102,7 @@ class StreamReader:
     failure: str | None = None
     guarded: GuardedStream | None = None
     _splitter: FrameSplitter = field(default_factory=FrameSplitter)
+    _joined: tuple[bytes, dict[str, Any]] | None = None
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes from the engine; return the bytes that may go to the client now.
@@ -100,18 +116,17 @@ class StreamReader:
         for frame in self._splitter.feed(data):
             if self.is_done or self.failure is not None:
                 break
-            passed = self._frame(frame)
-            if passed:
-                kept.append(passed)
+            kept.append(self._frame(frame))
+        kept.append(self._release())
         return b"".join(kept)
 
     def _frame(self, frame: bytes) -> bytes:
         if not frame.startswith(b"data:"):
-            return frame + b"\n\n"
+            return self._release() + frame + b"\n\n"
         text = frame[5:].strip()
         if text == b"[DONE]":
             self.is_done = True
-            return b""
+            return self._release()
         try:
             chunk = orjson.loads(text)
         except orjson.JSONDecodeError as error:
@@ -120,19 +135,55 @@ class StreamReader:
             raise EngineUnavailable("the engine sent a frame that is not a JSON object")
         if "error" in chunk:
             self.failure = "the engine failed while it answered"
+            return self._release()
+        self._count(chunk)
+        if self.guarded is None:
+            return self._chunk(frame, chunk)
+        if self._joins(chunk):
             return b""
+        passed = self._release()
+        if not self.is_done:
+            self._joined = (frame, chunk)
+        return passed
+
+    def _joins(self, chunk: dict[str, Any]) -> bool:
+        """Whether a chunk only goes on with the text of the one before, which has not gone out.
+
+        Both came in one piece: the engine is ahead of us, or the network gathered them. Reading
+        them together costs little more than reading one, so a stream that fell behind catches up.
+        """
+        if self._joined is None:
+            return False
+        before, after = _only_text(self._joined[1]), _only_text(chunk)
+        if before is None or after is None:
+            return False
+        before["content"] += after["content"]
+        if "usage" in chunk:
+            self._joined[1]["usage"] = chunk["usage"]
+        return True
+
+    def _release(self) -> bytes:
+        """What was held for its successor."""
+        if self._joined is None:
+            return b""
+        (frame, chunk), self._joined = self._joined, None
         return self._chunk(frame, chunk)
 
-    def _chunk(self, frame: bytes, chunk: dict[str, Any]) -> bytes:
+    def _count(self, chunk: dict[str, Any]) -> None:
         usage = chunk.get("usage")
         if isinstance(usage, dict):
             self.prompt_tokens = token_count(usage.get("prompt_tokens"))
             self.completion_tokens = token_count(usage.get("completion_tokens"))
         choices = chunk.get("choices") or []
+        if not isinstance(choices, list) or not all(isinstance(one, dict) for one in choices):
+            raise EngineUnavailable("the engine sent a chunk whose choices are none")
         for choice in choices:
             if (choice.get("delta") or {}).get("content"):
                 self.deltas += 1
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
+
+    def _chunk(self, frame: bytes, chunk: dict[str, Any]) -> bytes:
+        usage, choices = chunk.get("usage"), chunk.get("choices") or []
         if not choices:
             return b"" if usage is not None and not self.wants_usage else frame + b"\n\n"
         has_usage = usage is not None and not self.wants_continuous_usage

@@ -1,7 +1,7 @@
 """The one writer: usage rows, audit records and receipts become durable here, many at a time.
 
-Requests hand their outcomes over and wait. A thread of its own takes whatever has gathered,
-writes it in one transaction (usage, log entry, signed receipt) and wakes the requests after the
+Requests hand their outcomes over and wait. One task takes whatever has gathered, has the ledger
+write it in one transaction (usage, log entry, signed receipt) and wakes the requests after the
 commit, so the price of one `fsync` is shared by all that wait for it. Nothing is answered to its
 end, and no receipt is shown, before that commit.
 
@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -31,9 +31,6 @@ BATCH = 256
 MAX_WAITING = 4096
 """Outcomes that may wait; beyond that requests are refused before the engine is asked."""
 
-GATHER_S = 0.002
-"""How long a commit waits for company when the one before it had some: most of its cost is its own."""
-
 DRAIN_S = 0.5
 """How often the audit outbox of all processes is put in sequence."""
 
@@ -41,6 +38,8 @@ CHECKPOINT_S = 60.0
 """How often the log's head is signed, if anything was added."""
 
 PAUSE_AFTER_FAILURE_S = 1.0
+
+_STOPPED = "the audit writer has stopped; the gateway must be restarted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,46 +62,47 @@ class _Waiting:
 
 
 class Writer:
-    """Takes outcomes from the event loop, commits them in its thread.
+    """Takes outcomes and has them committed, one batch after another; lives in one event loop.
 
     Args:
-        ledger: What commits them; called by the writer's thread alone.
+        ledger: What commits them; asked by the writer alone.
         on_batch: Is told the size and the seconds of each commit.
     """
 
     def __init__(self, ledger: Ledger, on_batch: Callable[[int, float], None]) -> None:
         self._ledger = ledger
         self._on_batch = on_batch
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._run, name="gateway-writer", daemon=True)
+        self._waiting: deque[_Waiting] = deque()
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
         self._failed_at = -PAUSE_AFTER_FAILURE_S
         self._drained_at = self._signed_at = 0.0
         self._is_log_failing = False
         self._is_failing = False
         self._is_open = False
-        self._has_company = False
+        self._is_stopping = False
 
     def start(self) -> None:
         """Begin to write; needs a running event loop."""
-        self._loop = asyncio.get_running_loop()
-        self._thread.start()
+        self._task = asyncio.create_task(self._run(), name="gateway-writer")
 
     async def stop(self) -> None:
         """Write what waits, then stop."""
-        self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
-        await asyncio.to_thread(self._ledger.close)
+        self._is_stopping = True
+        self._news.set()
+        if self._task is not None:
+            await self._task
+        await self._ledger.close()
 
     @property
     def waiting(self) -> int:
         """Outcomes that wait for their commit."""
-        return self._queue.qsize()
+        return len(self._waiting)
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the thread runs, its ledger is open and its latest commit did not fail."""
-        return self._thread.is_alive() and self._is_open and not self._is_failing
+        """Whether it runs, its ledger is open and its latest commit did not fail."""
+        return self._runs and self._is_open and not self._is_failing
 
     def check(self) -> None:
         """Refuse early what could not be recorded.
@@ -110,11 +110,11 @@ class Writer:
         Raises:
             Unavailable: The latest commit failed a moment ago, or too many outcomes wait.
         """
-        if not self._thread.is_alive():
-            raise Unavailable("the audit writer has stopped; the gateway must be restarted")
+        if not self._runs:
+            raise Unavailable(_STOPPED)
         if time.monotonic() - self._failed_at < PAUSE_AFTER_FAILURE_S:
             raise Unavailable("the answer could not be recorded; nothing is answered until it can")
-        if self._queue.qsize() >= MAX_WAITING:
+        if len(self._waiting) >= MAX_WAITING:
             raise Unavailable(f"{MAX_WAITING} answers wait to be recorded; try again")
 
     async def record(self, outcome: Outcome) -> Recorded:
@@ -125,44 +125,42 @@ class Writer:
         Raises:
             Unavailable: It could not be recorded; nothing of it was.
         """
-        assert self._loop is not None, "the writer was not started"
-        future: asyncio.Future[Recorded] = self._loop.create_future()
+        if not self._runs:
+            raise Unavailable(_STOPPED)
+        future: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
         # Looked at once more here, so that a failure nobody waits for is no warning.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._queue.put(_Waiting(outcome, future))
+        self._waiting.append(_Waiting(outcome, future))
+        self._news.set()
         return await asyncio.shield(future)
 
-    def _run(self) -> None:
-        self._drain()
-        self._is_open = is_open = True
-        while is_open:
-            batch, is_open = self._next_batch()
+    @property
+    def _runs(self) -> bool:
+        return self._task is not None and not self._task.done()
+
+    async def _run(self) -> None:
+        await self._drain()
+        self._is_open = True
+        while self._waiting or not self._is_stopping:
+            batch = await self._next_batch()
             if batch:
-                self._commit(batch)
+                await self._commit(batch)
             if not batch or time.monotonic() - self._drained_at > DRAIN_S:
-                self._drain()
+                await self._drain()
 
-    def _next_batch(self) -> tuple[list[_Waiting], bool]:
-        """What has gathered, after waiting for the first; and whether more may come."""
-        batch: list[_Waiting] = []
-        try:
-            found = self._queue.get(timeout=DRAIN_S)
-            if self._has_company:
-                time.sleep(GATHER_S)
-            while found is not None:
-                batch.append(found)
-                if len(batch) == BATCH:
-                    return batch, True
-                found = self._queue.get_nowait()
-        except queue.Empty:
-            return batch, True
-        return batch, False
+    async def _next_batch(self) -> list[_Waiting]:
+        """What has gathered, after waiting for the first; empty if there was none for a while."""
+        if not self._waiting:
+            self._news.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_S):
+                    await self._news.wait()
+        return [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
 
-    def _commit(self, batch: Sequence[_Waiting]) -> None:
+    async def _commit(self, batch: Sequence[_Waiting]) -> None:
         began = time.monotonic()
-        self._has_company = len(batch) > 1
         try:
-            written = self._ledger.write([waiting.outcome for waiting in batch])
+            written = await self._ledger.write([waiting.outcome for waiting in batch])
         except (ConsoleError, SQLAlchemyError, OSError) as error:
             self._fail(batch, error)
         except Exception as error:
@@ -172,26 +170,21 @@ class Writer:
         else:
             self._is_failing = False
             self._on_batch(len(batch), time.monotonic() - began)
-            recorded = [Recorded(cost, seq) for cost, seq in written]
-            self._wake(lambda: _resolve(batch, recorded))
+            _resolve(batch, [Recorded(cost, seq) for cost, seq in written])
 
     def _fail(self, batch: Sequence[_Waiting], error: Exception) -> None:
         if not self._is_failing:
             log.error("answers cannot be recorded: %s", error)
         self._failed_at, self._is_failing = time.monotonic(), True
         reason = str(error) if isinstance(error, ConsoleError) else "the database refused it"
-        self._wake(lambda: _reject(batch, f"the answer could not be recorded: {reason}"))
+        _reject(batch, f"the answer could not be recorded: {reason}")
 
-    def _wake(self, resolve: Callable[[], None]) -> None:
-        assert self._loop is not None, "the writer was not started"
-        self._loop.call_soon_threadsafe(resolve)
-
-    def _drain(self) -> None:
+    async def _drain(self) -> None:
         """Put the events of all processes into the log, and sign its head now and then."""
         self._drained_at = time.monotonic()
         try:
             is_due = self._drained_at - self._signed_at > CHECKPOINT_S
-            self._ledger.tend(sign=is_due)
+            await self._ledger.tend(sign=is_due)
             if is_due:
                 self._signed_at = self._drained_at
         except (ConsoleError, SQLAlchemyError, OSError) as error:

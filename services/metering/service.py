@@ -7,15 +7,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, datetime
-from typing import cast
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Table, event, insert
+from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from services.audit import record
-from services.db import Clock, Database, utcnow
+from services.db import Clock, Database, insert_rows, utcnow
 from services.errors import Conflict, InvalidInput, NotFound
 from services.metering import store
 from services.metering.budgets import Budgets
@@ -90,8 +89,7 @@ class Metering(Budgets):
             {**vars(usage), "day": _day(usage.at, self._zone(session, usage.tenant_id)).isoformat()}
             for usage in used
         ]
-        # The table, not the class: the ORM's bookkeeping would cost more than the insert.
-        session.execute(insert(cast(Table, UsageRow.__table__)), rows)
+        insert_rows(session, UsageRow, rows)
 
     def tokens_today(self, tenant: Tenant | str) -> int:
         """Prompt and completion tokens since the tenant's midnight.
@@ -163,7 +161,9 @@ class Metering(Budgets):
             zone = self._zone(session, scoped)
             first, last = _day(since, zone), _day(until, zone)
             if first > last:
-                raise InvalidInput(f"days: expected {first} not to come after {last}")
+                raise InvalidInput(f"days: expected {first} not to come after {last}").because(
+                    "days_turned", first=first.isoformat(), last=last.isoformat()
+                )
             span = (scoped, first.isoformat(), last.isoformat())
             total = store.lines(session, *span, None)[0]
             groups = {

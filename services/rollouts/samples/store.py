@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ColumnElement, Index, Select, and_, func, insert, select
+from sqlalchemy import BigInteger, ColumnElement, Index, Select, and_, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from services.db import Base
+from services.db import Base, insert_rows
 from services.rollouts.judging import Samples
 from services.rollouts.models import Arm
 from services.rollouts.samples.models import Sample, Standing, Thumb
@@ -56,7 +56,7 @@ def add(session: Session, samples: Sequence[Sample]) -> None:
     rows = [{name: getattr(one, name) for name in names} for one in samples]
     for row in rows:
         row["arm"], row["standing"] = row["arm"].value, row["standing"].value
-    session.execute(insert(SampleRow), rows)
+    insert_rows(session, SampleRow, rows)
 
 
 def counts(session: Session, rollout_id: str, since: datetime) -> dict[Arm, int]:

@@ -1,10 +1,13 @@
+import time
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from services.audit.outbox import OutboxRow, record
-from services.db import Database, new_id
+from services.db import Database, insert_rows, new_id
 from services.errors import WrongConfiguration
 from services.tenants.models import Actor
 
@@ -39,3 +42,57 @@ def test_the_url_of_a_refused_database_is_not_repeated() -> None:
     with pytest.raises(WrongConfiguration) as caught:
         Database("not a url with s3cret")
     assert "s3cret" not in str(caught.value)
+
+
+def waiting_event(number: int, **changes: Any) -> dict[str, Any]:
+    """A row with every kind of column: text, nothing, JSON, a time."""
+    return {
+        "id": f"{number:04}", "tenant_id": None, "actor_id": "a", "actor_name": "Ayşe",
+        "action": "test.happened", "subject": "thing:1", "details": {"ş": [1, None, "x%s?"]},
+        "at": datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC), **changes,
+    }  # fmt: skip
+
+
+def test_rows_go_in_as_the_statement_builder_puts_them_in(database: Database) -> None:
+    with database.write() as session:
+        insert_rows(session, OutboxRow, [waiting_event(1, beside="passed over")])
+        insert_rows(session, OutboxRow, [waiting_event(2), waiting_event(3)])
+        insert_rows(session, OutboxRow, [])
+        session.execute(insert(OutboxRow), [waiting_event(4)])
+    with database.read() as session:
+        rows = session.scalars(select(OutboxRow).order_by(OutboxRow.id)).all()
+        seen = [
+            {name: getattr(row, name) for name in waiting_event(0)} | {"id": None} for row in rows
+        ]
+    assert len(seen) == 4
+    assert all(one == waiting_event(0, id=None) for one in seen)
+
+
+def test_a_row_that_lacks_a_column_is_refused(database: Database) -> None:
+    row = waiting_event(1)
+    del row["details"]
+    with pytest.raises(KeyError), database.write() as session:
+        insert_rows(session, OutboxRow, [row])
+
+
+def test_sqlites_log_is_moved_to_its_file_beside_the_writers(tmp_path: Path) -> None:
+    file = tmp_path / "param.db"
+    database = Database(f"sqlite:///{file}")
+    OutboxRow.metadata.create_all(database.engine, [OutboxRow.metadata.tables["audit_outbox"]])
+    text = "x" * 8192
+    with database.checkpoints_aside():
+        with database.write() as session:
+            insert_rows(session, OutboxRow, [waiting_event(n, subject=text) for n in range(99)])
+        # So little would not move by itself before the database is closed.
+        deadline = time.monotonic() + 60
+        while file.stat().st_size < 99 * len(text):
+            assert time.monotonic() < deadline, "nothing was moved"
+            time.sleep(0.01)
+    database.close()
+
+
+def test_databases_without_such_a_log_are_left_alone(database: Database) -> None:
+    with database.checkpoints_aside(), database.write() as session:
+        insert_rows(session, OutboxRow, [waiting_event(1)])
+    with database.read() as session:
+        assert len(session.scalars(select(OutboxRow)).all()) == 1

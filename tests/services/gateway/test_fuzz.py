@@ -275,6 +275,8 @@ GUARDS = compile_guards(0, default_policy().source)
 
 
 def passed(cuts: list[int], *, crlf: bool, guarded: bool) -> tuple[bytes, int]:
+    """What comes out, and the tokens; of a guarded stream what its chunks say, one after another:
+    what arrives together is read, and goes on, in one chunk."""
     stream = STREAM.replace(b"\n", b"\r\n") if crlf else STREAM
     guard = Guarding(GUARDS, GUARDS.output).stream() if guarded else None
     reader = StreamReader(wants_usage=False, wants_continuous_usage=False, guarded=guard)
@@ -283,7 +285,20 @@ def passed(cuts: list[int], *, crlf: bool, guarded: bool) -> tuple[bytes, int]:
         reader.feed(stream[start:end]) for start, end in zip(edges, edges[1:], strict=False)
     )
     assert reader.is_done
-    return out, reader.completion_tokens
+    return said(out) if guarded else out, reader.completion_tokens
+
+
+def said(out: bytes) -> bytes:
+    """The texts of a stream's chunks with everything else that it had."""
+    told = b""
+    for frame in out.split(b"\n\n"):
+        if not frame.startswith(b"data: "):
+            told += frame
+            continue
+        (choice,) = json.loads(frame[6:])["choices"]
+        told += (choice["delta"].get("content") or "").encode()
+        told += str(choice["finish_reason"] or "").encode()
+    return told
 
 
 @settings(max_examples=200)
@@ -298,6 +313,18 @@ def test_a_stream_that_arrives_byte_by_byte_gives_the_same_bytes() -> None:
     every = list(range(len(STREAM)))
     assert passed(every, crlf=False, guarded=True) == passed([], crlf=False, guarded=True)
     assert b"example.com" not in passed(every, crlf=False, guarded=True)[0]
+
+
+def test_what_arrives_together_is_read_and_goes_on_together() -> None:
+    guard = Guarding(GUARDS, GUARDS.output).stream()
+    reader = StreamReader(wants_usage=False, wants_continuous_usage=True, guarded=guard)
+    out = reader.feed(STREAM)
+    assert out.count(b'"content"') <= 3, "the text before the comment, and what it held back"
+    assert reader.deltas == len(range(0, len(TEXT), 3))
+    usages = [
+        json.loads(frame[6:]).get("usage") for frame in out.split(b"\n\n") if b"data" in frame
+    ]
+    assert usages[0]["completion_tokens"] == reader.completion_tokens
 
 
 # Keys

@@ -184,6 +184,7 @@ def test_answers_that_wait_for_a_slow_disk_share_its_next_commit(
 ) -> None:
     monkeypatch.setattr(writing, "MAX_WAITING", 4)
     key = edge.key("legal")
+    edge.services.audit.sequence()  # so that it is an answer, not the key's event, that stands still
     disk = SlowDisk(edge.services.db)
     disk.stall()
     answers: list[httpx.Response] = []

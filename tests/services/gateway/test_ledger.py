@@ -61,13 +61,16 @@ def test_an_outcome_travels_as_it_is() -> None:
         assert pickle.loads(pickle.dumps(one)) == one
 
 
-def test_both_ledgers_write_the_same(services: Services) -> None:
+async def test_both_ledgers_write_the_same(services: Services) -> None:
     here, there = LocalLedger(services), Scribe()
     try:
         first, second = outcome(), outcome()
-        (cost, seq), (cost_there, seq_there) = [*here.write([first]), *there.write([second])]
+        (cost, seq), (cost_there, seq_there) = [
+            *await here.write([first]), *await there.write([second]),
+        ]  # fmt: skip
     finally:
-        there.close()
+        await here.close()
+        await there.close()
     assert cost == cost_there > 0
     assert seq_there > seq
     assert requests(services) == [first.request_id, second.request_id]
@@ -80,42 +83,42 @@ def test_both_ledgers_write_the_same(services: Services) -> None:
     services.audit.verify()
 
 
-def test_a_batch_that_cannot_be_written_leaves_nothing_and_the_next_one_is(
+async def test_a_batch_that_cannot_be_written_leaves_nothing_and_the_next_one_is(
     services: Services,
 ) -> None:
     scribe = Scribe()
     try:
         good, stranger = outcome(), outcome(tenant_id="nobody")
         with pytest.raises(Unavailable):
-            scribe.write([good, stranger])
+            await scribe.write([good, stranger])
         assert requests(services) == []
-        scribe.write([good])
+        await scribe.write([good])
     finally:
-        scribe.close()
+        await scribe.close()
     assert requests(services) == [good.request_id]
 
 
-def test_a_scribe_that_was_killed_is_replaced(services: Services) -> None:
+async def test_a_scribe_that_was_killed_is_replaced(services: Services) -> None:
     scribe = Scribe()
     try:
-        scribe.tend(sign=True)
+        await scribe.tend(sign=True)
         assert scribe.pid is not None
         dead = scribe.pid
         scribe.kill()
         with pytest.raises(Unavailable):
-            scribe.write([outcome()])
+            await scribe.write([outcome()])
         after = outcome()
-        scribe.write([after])
+        await scribe.write([after])
         assert scribe.pid != dead
     finally:
-        scribe.close()
+        await scribe.close()
     assert requests(services) == [after.request_id]
 
 
-def test_closing_ends_the_child(services: Services) -> None:
+async def test_closing_ends_the_child(services: Services) -> None:
     scribe = Scribe()
-    scribe.tend(sign=False)
+    await scribe.tend(sign=False)
     child = scribe.pid
-    scribe.close()
+    await scribe.close()
     assert child is not None
     assert not Path(f"/proc/{child}").exists()
