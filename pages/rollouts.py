@@ -12,9 +12,11 @@ from console.components import (
     rollout_actions,
     rollout_arms,
     rollout_form,
+    rollout_proof,
     rollout_view,
 )
 from console.i18n import t
+from services.rollouts.history import Checked, History
 from services.rollouts.models import Rollout
 from services.rollouts.overview import Overview
 from services.tenants.models import Actor, Permission, Tenant
@@ -26,6 +28,12 @@ def overview() -> Overview:
     return Overview(services.db, services.rollouts)
 
 
+def history() -> History:
+    """Their signed history, which is compared with the log."""
+    services = wiring.services()
+    return History(services.db, services.rollouts, services.keyring.jwks)
+
+
 def card(actor: Actor, tenant: Tenant, rollout: Rollout) -> None:
     """One rollout in full, with what may be done."""
     with st.container(border=True):
@@ -33,6 +41,9 @@ def card(actor: Actor, tenant: Tenant, rollout: Rollout) -> None:
             st.subheader(rollout.alias, anchor=False, width="content")
             rollout_view.badge(rollout.state)
         rollout_view.way(rollout)
+        rollout_view.why(rollout)
+        checked = history().check(actor, rollout.id)
+        rollout_proof.flaws(checked)
         if actor.may(Permission.ROLL_OUT, tenant.id):
             rollout_actions.draw(actor, rollout)
         shown = (rollout.id, rollout.steps[-1].seq)
@@ -41,7 +52,7 @@ def card(actor: Actor, tenant: Tenant, rollout: Rollout) -> None:
         with st.expander(t("rollouts.history")):
             rollout_view.history(rollout, tenant.timezone)
         with st.expander(t("rollouts.proof")):
-            proof(actor, tenant, rollout)
+            proof(actor, tenant, rollout, checked)
 
 
 def live(rollout_id: str, drawn_seq: int) -> None:
@@ -54,6 +65,9 @@ def live(rollout_id: str, drawn_seq: int) -> None:
         looks = overview().verdicts(actor, rollout_id)
         drive = overview().drive(actor, rollout_id)
         rollout_view.standing(rollout, drive, looks[0] if looks else None)
+        if rollout_view.is_outside(rollout):
+            rollout_view.routed(rollout, drive)
+            return
         found = services.rollouts.traffic(actor, rollout_id)
         if rollout.is_open:
             rollout_view.split(rollout, found)
@@ -61,13 +75,14 @@ def live(rollout_id: str, drawn_seq: int) -> None:
         rollout_view.arms(found)
 
 
-def proof(actor: Actor, tenant: Tenant, rollout: Rollout) -> None:
+def proof(actor: Actor, tenant: Tenant, rollout: Rollout, checked: Checked) -> None:
     """The policy, every look, the signed steps, and who outside was told."""
     if rollout.plan is not None:
         st.code(rollout.plan.policy_source, language="yaml")
-    rollout_view.verdicts(overview().verdicts(actor, rollout.id), tenant.timezone)
-    rollout_view.signed(rollout, overview().signed(actor, rollout.id))
-    rollout_view.alerts(overview().alerts(actor, rollout.id), tenant.timezone)
+    rollout_proof.verdicts(overview().verdicts(actor, rollout.id), tenant.timezone)
+    rollout_proof.signed(rollout, overview().signed(actor, rollout.id), checked)
+    rollout_proof.changes(history().changes(actor, rollout.id), tenant.timezone)
+    rollout_proof.alerts(overview().alerts(actor, rollout.id), tenant.timezone)
 
 
 def page() -> None:

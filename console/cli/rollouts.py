@@ -9,14 +9,17 @@ import typer
 
 from console.cli.opened import TenantOption, actor, opened
 from console.cli.output import AsJson, plain, print_json, say, show_facts, show_table
-from services.errors import InvalidInput
+from services.errors import InvalidInput, VerificationFailed
 from services.rollouts.backends import GATEWAY
 from services.rollouts.backends.targets import planned_target
 from services.rollouts.models import Planned
 from services.rollouts.policy import DEFAULT_SOURCE, read_policy
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from services.rollouts.models import Rollout
+    from services.rollouts.overview import Signed
 
 app = typer.Typer()
 
@@ -77,8 +80,12 @@ def simulate(
     policy: Annotated[
         Path, typer.Option(help="YAML of a policy; `default` for the built-in one.")
     ] = Path("default"),
-    per_second: Annotated[float, typer.Option(help="Requests a second of both arms.")] = 20.0,
-    error_rate: Annotated[float, typer.Option(help="Of the stable arm, 0 to 1.")] = 0.02,
+    per_second: Annotated[
+        float, typer.Option(min=0, max=1_000_000, help="Requests a second of both arms.")
+    ] = 20.0,
+    error_rate: Annotated[
+        float, typer.Option(min=0, max=0.5, help="Of the stable arm; candidates try its double.")
+    ] = 0.02,
     runs: Annotated[int, typer.Option(min=1, max=1000, help="Rollouts of each kind.")] = 5,
     as_json: AsJson = False,
 ) -> None:
@@ -129,15 +136,33 @@ def drill(rollout: RolloutArgument, as_json: AsJson = False) -> None:
 
 @app.command("history")
 def history(rollout: RolloutArgument, as_json: AsJson = False) -> None:
-    """Every step with its reason; with --json the signed statements."""
+    """Every step with its reason, compared with the log; with --json the signed statements."""
+    from services.rollouts.history import History
     from services.rollouts.overview import Overview
 
     with opened() as services:
         found = services.rollouts.get(actor(), rollout)
         signed = Overview(services.db, services.rollouts).signed(actor(), rollout)
+        kept = History(services.db, services.rollouts, services.keyring.jwks)
+        checked, changes = kept.check(actor(), rollout), kept.changes(actor(), rollout)
+    flaws = [one.sentence() for one in checked.flaws]
     if as_json:
-        print_json({"rollout": found.id, "statements": [one.envelope for one in signed]})
-        return
+        print_json(
+            {
+                "rollout": found.id,
+                "statements": [one.envelope for one in signed],
+                "logged": checked.logged,
+                "flaws": flaws,
+                "changes": [plain(one) for one in changes],
+            }
+        )
+    else:
+        _show_history(found, signed, checked.logged)
+    if flaws:
+        raise VerificationFailed(f"the signed history is not whole: {'; '.join(flaws)}")
+
+
+def _show_history(found: Rollout, signed: Sequence[Signed], logged: int) -> None:
     digests = {one.seq: one.sha256[:16] for one in signed}
     show_table(
         (">Step", "State", ">Share", "By", "At", "Signed", "Reason"),
@@ -146,6 +171,8 @@ def history(rollout: RolloutArgument, as_json: AsJson = False) -> None:
             for s in found.steps
         ),
     )
+    if logged:
+        say(f"The audit log names {logged} signed steps.")
 
 
 @app.command("step")

@@ -8,7 +8,7 @@ import streamlit as st
 
 from console import auth, state, wiring
 from console.components import errors
-from console.i18n import t
+from console.i18n import percent_format, t
 from services.registry.models import Adapter
 from services.rollouts.backends import GATEWAY
 from services.rollouts.backends.targets import ASKED, planned_target
@@ -56,7 +56,9 @@ def _fields(tenant: Tenant, free: Sequence[Adapter], meant: Mapping[str, str | N
         if wiring.services().settings.kubeconfig:
             _place()
     else:
-        st.slider(t("rollouts.first_share"), 0, 100, 10, format="%d %%", key="rollouts.percent")
+        st.slider(
+            t("rollouts.first_share"), 0, 100, 10, format=percent_format(), key="rollouts.percent"
+        )
     st.button(
         t("rollouts.start"), type="primary", icon=":material/call_split:",
         key="rollouts.start", on_click=start, args=(tenant.id,),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -12,12 +11,10 @@ import streamlit as st
 from console.components import amount, charts
 from console.components.text import plain
 from console.i18n import number, percent, t, when
-from services.rollouts.alerts.outbox import AlertState
 from services.rollouts.backends import GATEWAY
 from services.rollouts.driving.notebook import Drive
 from services.rollouts.driving.store import KeptVerdict
 from services.rollouts.models import ArmTraffic, Rollout, RolloutState, Traffic
-from services.rollouts.overview import Signed
 from services.rollouts.policy import read_policy
 
 Colour = Literal["gray", "blue", "green", "orange"]
@@ -43,11 +40,16 @@ def badge(value: RolloutState) -> None:
     st.badge(state_name(value), color=colour, icon=f":material/{icon}:")
 
 
+def is_outside(rollout: Rollout) -> bool:
+    """Whether a cluster splits its traffic, so that the gateway sees no arms."""
+    return rollout.plan is not None and rollout.plan.backend != GATEWAY
+
+
 def way(rollout: Rollout) -> None:
     """Draw from what to what the alias is moved."""
     stable = rollout.stable or t("rollouts.base_model")
     st.markdown(f"`{stable}` → `{rollout.candidate}`")
-    if rollout.plan is not None and rollout.plan.backend != GATEWAY:
+    if rollout.plan is not None and is_outside(rollout):
         target = rollout.plan.target
         where = f"{target.get('namespace', '')}/{target.get('name', '')}"
         st.caption(t("rollouts.split_by", backend=rollout.plan.backend, where=plain(where)))
@@ -116,76 +118,25 @@ def timeline(rollout: Rollout, zone: str) -> None:
     charts.draw(figure, key=".".join(("rollouts", "timeline", rollout.id)), height_px=210)
 
 
-def verdicts(found: list[KeptVerdict], zone: str) -> None:
-    """Draw the looks at the arms, newest first."""
-    if not found:
-        st.caption(t("rollouts.no_verdicts"))
-        return
-    st.dataframe(
-        [
-            {
-                "at": when(one.at, zone),
-                "outcome": t(f"rollouts.outcome_{one.outcome}"),
-                "n": f"{one.facts['stableN']} / {one.facts['canaryN']}",
-                "level": one.facts["level"],
-                "metrics": ", ".join(
-                    f"{t('rollouts.metric_' + each['metric'])}: "
-                    f"{t('rollouts.outcome_' + each['outcome'])}"
-                    for each in one.facts["comparisons"]
-                ),
-            }
-            for one in found
-        ],
-        column_config={
-            "at": t("rollouts.at"),
-            "outcome": t("rollouts.outcome"),
-            "n": t("rollouts.n_both"),
-            "level": t("rollouts.level"),
-            "metrics": st.column_config.Column(t("rollouts.metrics"), width="large"),
-        },
-        hide_index=True,
-    )
+def why(rollout: Rollout) -> None:
+    """Draw why it has ended or stands still, and who says so."""
+    last = rollout.steps[-1]
+    if last.reason and (not rollout.is_open or last.state is RolloutState.PAUSED):
+        st.caption(t("rollouts.why", who=plain(last.actor_name), reason=plain(last.reason)))
 
 
-def signed(rollout: Rollout, found: list[Signed]) -> None:
-    """Draw the signed steps, to be taken away."""
-    if not found:
-        st.caption(t("rollouts.no_signed"))
-        return
-    st.caption(t("rollouts.signed", count=len(found), last=found[-1].sha256[:16]))
-    body = {"rollout": rollout.id, "statements": [one.envelope for one in found]}
-    st.download_button(
-        t("rollouts.download_signed"), json.dumps(body, indent=1),
-        f"rollout-{rollout.id}.json", "application/json", icon=":material/download:",
-        key=".".join(("rollouts", "signed", rollout.id)),
-    )  # fmt: skip
-
-
-def alerts(found: list[AlertState], zone: str) -> None:
-    """Draw who outside was told, or will be."""
-    if not found:
-        st.caption(t("rollouts.no_alerts"))
-        return
-    st.dataframe(
-        [
-            {
-                "sink": one.sink,
-                "step": one.seq,
-                "sent": when(one.sent_at, zone) if one.sent_at else "–",
-                "attempts": one.attempts,
-                "problem": one.problem or "–",
-            }
-            for one in found
-        ],
-        column_config={
-            "sink": t("rollouts.alert_to"),
-            "step": t("rollouts.step"),
-            "sent": t("rollouts.alert_sent"),
-            "attempts": t("rollouts.alert_attempts"),
-            "problem": t("rollouts.alert_problem"),
-        },
-        hide_index=True,
-    )
+def routed(rollout: Rollout, drive: Drive | None) -> None:
+    """Draw the asked share beside the one that was read back from the cluster."""
+    asked = percent(rollout.percent / 100)
+    found = None if drive is None else drive.routed_percent
+    if found is None:
+        st.caption(t("rollouts.routed_unknown", asked=asked))
+    else:
+        key = "routed_fits" if found == rollout.percent else "routed_differs"
+        st.markdown(t(f"rollouts.{key}", asked=asked, routed=percent(found / 100)))
+    if drive is not None and drive.note and not rollout.is_open:
+        st.caption(f":material/info: {plain(drive.note)}")
+    st.caption(t("rollouts.arms_hidden"))
 
 
 def split(rollout: Rollout, traffic: Traffic) -> None:
@@ -245,6 +196,8 @@ def arms(traffic: Traffic) -> None:
         },
         hide_index=True,
     )
+    if traffic.elsewhere:
+        st.caption(t("rollouts.elsewhere", count=number(traffic.elsewhere)))
 
 
 def _arm(found: ArmTraffic) -> dict[str, str]:

@@ -3,6 +3,7 @@
 A second engine is asked only where nothing has been sent to the client yet, the first one itself
 failed (not the request, not an adapter), an operator has named one and the tenant allows it. What
 it answers is recorded as what it is: another model, no adapter, the arm `fallback`, its own price.
+For a rollout the request is a failure of the arm that should have answered.
 """
 
 from __future__ import annotations
@@ -65,9 +66,10 @@ class Fallback:
         return found
 
     def chosen(self, instead_of: Chosen) -> Chosen:
-        """What answers, as the records name it."""
+        """What answers, as the records name it; they keep which arm has failed."""
         served = fallback_served(self.model)
-        return Chosen(instead_of.alias, Model(served, None, self.model, ""), Arm.FALLBACK)
+        model = Model(served, None, self.model, "")
+        return Chosen(instead_of.alias, model, Arm.FALLBACK, instead_of=instead_of)
 
 
 class Asking:
@@ -181,7 +183,7 @@ class Asking:
 
     def _body(self, exchange: Exchange, chosen: Chosen, request: ChatRequest) -> bytes:
         model = chosen.model.served
-        if chosen.model.adapter_digest is None:
+        if chosen.model.adapter_digest is None and not chosen.is_split_outside:
             # An engine may serve the base under a name of its own.
             model = self._preloader.served.base or model
         return request.upstream_body(model, self._maximum(exchange, request))

@@ -16,10 +16,12 @@ from starlette.exceptions import HTTPException
 from services.attestation.bundle import is_bundle
 from services.attestation.files import read_file
 from services.attestation.receipts import VerifiedReceipt
+from services.attestation.strict import read_json
 from services.db import new_id
 from services.errors import ConsoleError, InvalidInput, VerificationFailed
 from services.gateway import admin, evidence, feedback, hints
 from services.gateway.answers import (
+    MAX_BODY,
     ClientGone,
     Refused,
     error_body,
@@ -198,6 +200,10 @@ def _texts(body: bytes) -> tuple[bytes, dict[str, bytes]]:
         return body, {}
     if unknown := sorted(set(found) - {"receipt", "request", "response"}):
         raise InvalidInput(f"body: expected receipt, request and response, found {unknown[0]!r}")
+    try:
+        found = read_json(body, "body", most=MAX_BODY)  # A key twice could mean two receipts.
+    except VerificationFailed as error:
+        raise InvalidInput(error.message) from error
     names = [name for name in ("request", "response") if found.get(name) is not None]
     return orjson.dumps(found["receipt"]), {name: _bytes(name, found[name]) for name in names}
 

@@ -48,6 +48,9 @@ class Chosen:
         alias: The alias that was asked for, or that the pinned adapter belongs to.
         percent: The candidate's share at that moment, 0 to 100.
         place: The user's place in the split, 0 to 9999; None where nothing is split.
+        is_split_outside: A cluster behind the engine's address splits the alias: it is asked for
+            the alias itself, and `model` names no adapter, since nobody here knows which answers.
+        instead_of: What was chosen and failed, where a second engine answers; None elsewhere.
     """
 
     alias: str
@@ -56,9 +59,11 @@ class Chosen:
     rollout_id: str | None = None
     percent: int = 0
     place: int | None = None
+    is_split_outside: bool = False
+    instead_of: Chosen | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one for each request: freezing would double the price of making it
 class Outcome:
     """One request from its arrival to its end; the writer turns it into durable rows.
 

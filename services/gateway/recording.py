@@ -14,10 +14,10 @@ from services.attestation.receipts import ReceiptFacts
 from services.attestation.service import StoredReceipt
 from services.audit.models import Entry, Event
 from services.gateway.guarding import FILTERED
-from services.gateway.outcome import Outcome
+from services.gateway.outcome import Chosen, Outcome
 from services.gateway.parts import Parts
 from services.metering.models import Price, Usage
-from services.rollouts.samples.models import Sample, standing_of
+from services.rollouts.samples.models import Sample, Standing, standing_of
 from services.rollouts.samples.service import observe
 
 CURRENCY = "USD"
@@ -58,7 +58,7 @@ def write_batch(
     )
     for bill in bills:
         _keep(parts, session, bill.outcome)
-    observe(session, [_sample(bill) for bill in bills if bill.outcome.chosen.rollout_id])
+    observe(session, [_sample(bill) for bill in bills if _blamed(bill.outcome).rollout_id])
     return [(bill.cost_micro, entry.seq) for bill, entry in zip(bills, entries, strict=True)]
 
 
@@ -133,9 +133,16 @@ def _receipt(bill: _Bill, envelope: dict[str, Any]) -> StoredReceipt:
     )
 
 
+def _blamed(outcome: Outcome) -> Chosen:
+    """Whose request it is in the eyes of a rollout, whoever answered it in the end."""
+    return outcome.chosen.instead_of or outcome.chosen
+
+
 def _sample(bill: _Bill) -> Sample:
     """The request as the verdict on a rollout sees it."""
-    outcome, chosen = bill.outcome, bill.outcome.chosen
+    outcome, chosen = bill.outcome, _blamed(bill.outcome)
+    if chosen is not outcome.chosen:
+        return _failure(outcome, chosen)
     return Sample(
         request_id=outcome.request_id,
         tenant_id=outcome.tenant_id,
@@ -148,6 +155,24 @@ def _sample(bill: _Bill) -> Sample:
         latency_ms=outcome.latency_ms,
         ttft_ms=outcome.ttft_ms,
         cost_micro=bill.cost_micro,
+        at=outcome.completed_at,
+    )
+
+
+def _failure(outcome: Outcome, chosen: Chosen) -> Sample:
+    """A failure of what was chosen; the answer of another model tells nothing more of it."""
+    return Sample(
+        request_id=outcome.request_id,
+        tenant_id=outcome.tenant_id,
+        rollout_id=chosen.rollout_id or "",
+        arm=chosen.arm,
+        place=chosen.place,
+        standing=Standing.ERROR,
+        is_refused=False,
+        is_flagged=False,
+        latency_ms=outcome.latency_ms,
+        ttft_ms=None,
+        cost_micro=0,
         at=outcome.completed_at,
     )
 

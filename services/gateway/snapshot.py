@@ -211,6 +211,9 @@ class Directory:
             if adapter is None:
                 return None
             return Chosen(adapter.alias, self._model(adapter), Arm.PINNED)
+        if route.is_split_outside:
+            model = Model(alias, None, snapshot.base.base_model, "")
+            return Chosen(alias, model, Arm.STABLE, is_split_outside=True)
         arm, found = place(route, subject)
         name = route.candidate if arm is Arm.CANARY else route.stable
         model = snapshot.base if name is None else self._model(self.known(tenant.id, name))
@@ -283,6 +286,8 @@ class Directory:
                 self._limiter.learn(tenant, self._parts.metering.used(tenant))
         adapters = {}
         for tenant_id, route in ((key[0], route) for key, route in routes.items()):
+            if route.is_split_outside:
+                continue  # A cluster loads its own.
             for name in (route.stable, route.candidate):
                 if name is not None and (found := self._adapter(tenant_id, name)) is not None:
                     adapters[tenant_id, name] = found

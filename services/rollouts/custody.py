@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 
 from services.attestation.bundle import MOST_STATEMENTS
-from services.attestation.bundling import Custody, Further
+from services.attestation.bundling import FindStatements, Further
 from services.attestation.receipts import ReceiptFacts
 from services.attestation.strict import from_base64, read_json
 from services.db import Database
@@ -36,7 +36,7 @@ def steps_of(db: Database) -> Steps:
     return find
 
 
-def custody_of(db: Database, stated: Custody = lambda _facts: ()) -> Custody:
+def custody_of(db: Database, stated: FindStatements = lambda _facts: ()) -> FindStatements:
     """What finds the statements of a receipt: those of its adapter, then the newest steps.
 
     Args:

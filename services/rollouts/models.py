@@ -130,6 +130,8 @@ class Route:
         candidate: The adapter of the open rollout; None where there is none.
         percent: The candidate's share, 0 to 100.
         salt: Of the open rollout; empty where there is none.
+        is_split_outside: A cluster splits behind the engine's address: it is asked for the alias,
+            and which adapter answers is not known here.
     """
 
     tenant_id: str
@@ -139,6 +141,7 @@ class Route:
     percent: int = 0
     salt: str = ""
     rollout_id: str | None = None
+    is_split_outside: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,7 @@ class Traffic:
         observed_percent: The candidate's part of all requests since the start; None without any.
         low_percent: Lower end of the 95 % Wilson interval of the observed share.
         high_percent: Upper end of it.
+        elsewhere: Requests that a second engine answered since the start, for an arm that failed.
     """
 
     rollout_id: str
@@ -180,3 +184,4 @@ class Traffic:
     observed_percent: float | None
     low_percent: float | None
     high_percent: float | None
+    elsewhere: int = 0

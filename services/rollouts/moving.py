@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 Announce = Callable[[Session, Rollout], None]
 """Puts what outsiders shall hear of a rollout's latest step into an outbox."""
 
+CHANGED = "rollout.cluster_changed"
+"""Action of the events that keep what was changed on a cluster."""
+
 _REGISTRY = Actor.system("rollouts")
 
 
@@ -37,7 +41,6 @@ class Change:
         verdict: The look that led to it, to be kept with it; None where none did.
         is_judged: The look that was kept last led to it.
         details: Further facts for the audit event.
-        evidence: What the backend did, for the signed statement.
     """
 
     action: str
@@ -47,7 +50,6 @@ class Change:
     verdict: Verdict | None = None
     is_judged: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
-    evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Steps:
@@ -128,7 +130,6 @@ class Steps:
             rollout,
             policy_digest=None if plan is None else read_policy(plan.policy_source).digest,
             verdict=_verdict(session, rollout, change),
-            evidence=change.evidence,
             previous=drives.last_statement(session, rollout.id),
         )
         signed = statements.sign(rollout, adapter.digest, found, self._sign)
@@ -162,4 +163,19 @@ def keep_verdict(session: Session, rollout: Rollout, verdict: Verdict, step: Ste
             facts=verdict.facts(),
             at=step.at,
         )
+    )
+
+
+def keep_change(
+    session: Session, actor: Actor, rollout: Rollout, evidence: Mapping[str, Any], at: datetime
+) -> None:
+    """Put what a backend has changed for the latest step into the log."""
+    record(
+        session,
+        actor,
+        CHANGED,
+        f"rollout:{rollout.id}",
+        tenant_id=rollout.tenant_id,
+        details={"seq": rollout.steps[-1].seq, "evidence": dict(evidence)},
+        at=at,
     )

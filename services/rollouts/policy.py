@@ -157,13 +157,17 @@ def read_policy(source: str) -> Policy:
             be; the message names the place.
     """
     if len(source) > MAX_SOURCE:
-        raise InvalidInput(f"policy: expected at most {MAX_SOURCE} characters, found {len(source)}")
+        raise InvalidInput(
+            f"policy: expected at most {MAX_SOURCE} characters, found {len(source)}"
+        ).because("too_long", field="policy", most=MAX_SOURCE, found=len(source))
     try:
         found = yaml.safe_load(source)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
-        raise InvalidInput(f"policy: expected YAML, found an error{where}") from error
+        raise InvalidInput(f"policy: expected YAML, found an error{where}").because(
+            "no_yaml", field="policy", line=mark.line + 1 if mark else 1
+        ) from error
     top = _mapping(found, "policy")
     known = {
         "steps", "interval", "max_hold", "when_undecided", "preload", "quality_gate",
@@ -186,7 +190,7 @@ def read_policy(source: str) -> Policy:
         if step.hold > policy.max_hold:
             raise InvalidInput(
                 f"policy: steps[{number}].hold: expected at most max_hold, found a longer one"
-            )
+            ).because("hold_too_long", number=number)
     return policy
 
 
@@ -194,11 +198,13 @@ def _steps(found: Any) -> tuple[StepPolicy, ...]:
     if not isinstance(found, list) or not 1 <= len(found) <= MAX_STEPS:
         raise InvalidInput(
             f"policy: steps: expected a list of 1 to {MAX_STEPS} steps, found {_kind(found)}"
-        )
+        ).because("steps_needed", most=MAX_STEPS)
     steps = tuple(_step(one, f"steps[{number}]") for number, one in enumerate(found, 1))
     shares = [step.percent for step in steps]
     if shares != sorted(set(shares)):
-        raise InvalidInput(f"policy: steps: expected shares that rise, found {shares}")
+        raise InvalidInput(f"policy: steps: expected shares that rise, found {shares}").because(
+            "shares_rise"
+        )
     return steps
 
 
@@ -206,7 +212,9 @@ def _step(found: Any, where: str) -> StepPolicy:
     fields = _mapping(found, where)
     _refuse_unknown(fields, {"percent", "hold", "min_requests"}, where)
     if missing := sorted({"percent", "hold", "min_requests"} - set(fields)):
-        raise InvalidInput(f"policy: {where}: expected {missing[0]}, found none")
+        raise InvalidInput(f"policy: {where}: expected {missing[0]}, found none").because(
+            "missing_at", place=where, name=missing[0]
+        )
     return StepPolicy(
         percent=int(_number(fields["percent"], f"{where}.percent", 1, 99, whole=True)),
         hold=_duration(fields["hold"], f"{where}.hold"),
@@ -221,7 +229,9 @@ def _bounds(found: Any) -> tuple[Bound, ...]:
     _refuse_unknown(metrics, {one.value for one in Metric}, "metrics")
     bounds = tuple(_bound(one, metrics[one.value]) for one in Metric if one.value in metrics)
     if not any(bound.required for bound in bounds):
-        raise InvalidInput("policy: metrics: expected at least one that is required, found none")
+        raise InvalidInput(
+            "policy: metrics: expected at least one that is required, found none"
+        ).because("metric_needed")
     return bounds
 
 
@@ -231,7 +241,9 @@ def _bound(metric: Metric, found: Any) -> Bound:
     name = "max_increase" if metric.is_rate else "max_ratio"
     _refuse_unknown(fields, {name, "required"}, where)
     if name not in fields:
-        raise InvalidInput(f"policy: {where}: expected {name}, found none")
+        raise InvalidInput(f"policy: {where}: expected {name}, found none").because(
+            "missing_at", place=where, name=name
+        )
     low, high = (0.0001, 1.0) if metric.is_rate else (1.001, 100.0)
     limit = _number(fields[name], f"{where}.{name}", low, high)
     return Bound(metric, limit, _flag(fields.get("required", True), f"{where}.required"))
@@ -239,7 +251,9 @@ def _bound(metric: Metric, found: Any) -> Bound:
 
 def _mapping(found: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(found, dict):
-        raise InvalidInput(f"policy: {where}: expected names and values, found {_kind(found)}")
+        raise InvalidInput(
+            f"policy: {where}: expected names and values, found {_kind(found)}"
+        ).because("names_and_values", place=where)
     return found
 
 
@@ -247,7 +261,7 @@ def _refuse_unknown(found: Mapping[str, Any], known: set[str], where: str) -> No
     if unknown := [name for name in found if name not in known]:
         raise InvalidInput(
             f"policy: {where}: expected {', '.join(sorted(known))}, found {str(unknown[0])[:40]!r}"
-        )
+        ).because("unknown_name", place=where, allowed=sorted(known), found=str(unknown[0])[:40])
 
 
 def _number(found: Any, where: str, low: float, high: float, *, whole: bool = False) -> float:
@@ -256,7 +270,7 @@ def _number(found: Any, where: str, low: float, high: float, *, whole: bool = Fa
         kind = "a whole number" if whole else "a number"
         raise InvalidInput(
             f"policy: {where}: expected {kind} from {low:g} to {high:g}, found {str(found)[:40]!r}"
-        )
+        ).because("range_at", place=where, low=low, high=high, found=str(found)[:40])
     return float(found)
 
 
@@ -266,13 +280,15 @@ def _duration(found: Any, where: str) -> timedelta:
         raise InvalidInput(
             f"policy: {where}: expected a duration such as 30s, 10m or 24h, "
             f"found {str(found)[:40]!r}"
-        )
+        ).because("duration_at", place=where, found=str(found)[:40])
     return timedelta(seconds=int(matched[1]) * _UNITS[matched[2]])
 
 
 def _flag(found: Any, where: str) -> bool:
     if not isinstance(found, bool):
-        raise InvalidInput(f"policy: {where}: expected true or false, found {str(found)[:40]!r}")
+        raise InvalidInput(
+            f"policy: {where}: expected true or false, found {str(found)[:40]!r}"
+        ).because("one_of_at", place=where, allowed=("true", "false"), found=str(found)[:40])
     return found
 
 
@@ -282,6 +298,8 @@ def _undecided(found: Any) -> Literal["rollback", "pause"]:
         return choice
     raise InvalidInput(
         f"policy: when_undecided: expected rollback or pause, found {str(found)[:40]!r}"
+    ).because(
+        "one_of_at", place="when_undecided", allowed=("rollback", "pause"), found=str(found)[:40]
     )
 
 

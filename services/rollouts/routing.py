@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from services.db import Database
@@ -17,6 +18,7 @@ def routes(db: Database, tenants: Tenants) -> dict[tuple[str, str], Route]:
     """The routes of the installation, by tenant and alias; see `Rollouts.routes`."""
     with db.read() as session:
         opened = store.all_open(session)
+        outside = store.split_outside(session, GATEWAY)
     found = {
         (tenant_id, alias): Route(tenant_id, alias, adapter)
         for (tenant_id, alias), adapter in tenants.alias_table().items()
@@ -25,6 +27,8 @@ def routes(db: Database, tenants: Tenants) -> dict[tuple[str, str], Route]:
         key = (rollout.tenant_id, rollout.alias)
         stable = found[key].stable if key in found else rollout.stable
         found[key] = _route(rollout, stable)
+    for key in outside & found.keys():
+        found[key] = replace(found[key], is_split_outside=True)
     return found
 
 

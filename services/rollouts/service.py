@@ -94,13 +94,15 @@ class Rollouts:
             raise InvalidInput(
                 f"rollout of alias {alias!r}: expected an adapter made for it, "
                 f"found {candidate!r}, made for {adapter.alias!r}"
-            )
+            ).because("adapter_of_other_alias", name=candidate, alias=alias)
         with self._db.write() as session:
             store.lock_alias(session, tenant_id, alias)
             self._refuse_second(session, tenant_id, alias)
             stable = self._tenants.alias_table().get((tenant_id, alias))
             if stable == candidate:
-                raise InvalidInput(f"alias {alias!r} means {candidate!r} already")
+                raise InvalidInput(f"alias {alias!r} means {candidate!r} already").because(
+                    "alias_means_it", name=candidate, alias=alias
+                )
             state = RolloutState.STEPPING if percent else RolloutState.PLANNED
             now = self._clock()
             rollout = Rollout(
@@ -146,7 +148,9 @@ class Rollouts:
             checks.check_open(rollout)
             checks.check_no_drill(rollout)
             if rollout.state is RolloutState.PAUSED:
-                raise Conflict(f"rollout {rollout_id}: expected one that moves, found a paused one")
+                raise Conflict(
+                    f"rollout {rollout_id}: expected one that moves, found a paused one"
+                ).because("rollout_paused")
             change = Change("rollout.paused", RolloutState.PAUSED, rollout.percent, reason)
             return self._steps.append(session, actor, rollout, change)
 
@@ -162,7 +166,7 @@ class Rollouts:
             if rollout.state is not RolloutState.PAUSED:
                 raise Conflict(
                     f"rollout {rollout_id}: expected a paused one, found {rollout.state.value}"
-                )
+                ).because("rollout_not_paused")
             state = RolloutState.STEPPING if rollout.percent else RolloutState.PLANNED
             change = Change("rollout.resumed", state, rollout.percent)
             return self._steps.append(session, actor, rollout, change)
@@ -182,7 +186,7 @@ class Rollouts:
                 raise Conflict(
                     f"drill of rollout {rollout_id}: expected a candidate with a share, "
                     f"found {rollout.state.value} at {rollout.percent} %"
-                )
+                ).because("drill_needs_share")
             change = Change("rollout.drilled", RolloutState.DRILLING, 0, "drill")
             return self._steps.append(session, actor, rollout, change)
 
@@ -199,7 +203,7 @@ class Rollouts:
                 raise Conflict(
                     f"rollout {seen.id}: expected step {seen.steps[-1].seq}, "
                     f"found step {rollout.steps[-1].seq}"
-                )
+                ).because("rollout_moved")
             return self._steps.append(session, actor, rollout, change)
 
     def promote(
@@ -234,12 +238,14 @@ class Rollouts:
             checks.check_open(rollout)
             checks.check_no_drill(rollout)
             if seen is not None and rollout.steps != seen.steps:
-                raise Conflict(f"rollout {rollout_id}: expected it unmoved, found another step")
+                raise Conflict(
+                    f"rollout {rollout_id}: expected it unmoved, found another step"
+                ).because("rollout_moved")
             if not judged.passed and not reason:
                 raise GateFailed(
                     f"promotion of {rollout.candidate!r}: {' '.join(judged.reasons)} "
                     "Give a reason to promote it all the same."
-                )
+                ).because("promotion_needs_reason")
             rollout = self._promote(session, actor, rollout, reason, judged, seen is not None)
         self._mirror()
         return rollout
@@ -263,11 +269,15 @@ class Rollouts:
         """
         reason = checks.check_reason(reason)
         if not reason:
-            raise InvalidInput("rollback: expected a reason, found an empty one")
+            raise InvalidInput("rollback: expected a reason, found an empty one").because(
+                "empty", field="reason"
+            )
         with self._db.write() as session:
             rollout = self._locked(session, actor, rollout_id)
             if rollout.state is RolloutState.ROLLED_BACK:
-                raise Conflict(f"rollout {rollout_id}: expected one in effect, found rolled_back")
+                raise Conflict(
+                    f"rollout {rollout_id}: expected one in effect, found rolled_back"
+                ).because("rollout_ended")
             was_promoted = rollout.state is RolloutState.PROMOTED
             if was_promoted:
                 self._refuse_second(session, rollout.tenant_id, rollout.alias)
@@ -360,7 +370,7 @@ class Rollouts:
             raise Conflict(
                 f"alias {rollout.alias!r}: expected it to mean {old or 'the base model'}, "
                 f"found {found or 'the base model'}; it was moved outside this rollout"
-            )
+            ).because("alias_moved", alias=rollout.alias)
         self._tenants.alias_in_session(session, actor, rollout.tenant_id, rollout.alias, new)
         if new is not None:
             self._registry.set_champion_in_session(
@@ -385,4 +395,4 @@ class Rollouts:
             raise Conflict(
                 f"alias {alias!r}: expected no open rollout, found {found.id}, which tries "
                 f"{found.candidate!r} at {found.percent} %; promote it or roll it back first"
-            )
+            ).because("rollout_open", alias=alias, name=found.candidate, percent=found.percent)

@@ -38,14 +38,12 @@ def predicate(
     *,
     policy_digest: str | None,
     verdict: Mapping[str, Any] | None,
-    evidence: Mapping[str, Any],
     previous: str | None,
 ) -> dict[str, Any]:
     """The latest step of a rollout.
 
     Args:
         verdict: Facts of the look that led to it; None where a person decided.
-        evidence: What the backend did, JSON without floats.
         previous: Digest of the statement of the step before it; None for the first.
     """
     step = rollout.steps[-1]
@@ -65,7 +63,6 @@ def predicate(
         "target": {} if plan is None else dict(plan.target),
         "policy": None if policy_digest is None else {"sha256": policy_digest},
         "verdict": None if verdict is None else dict(verdict),
-        "evidence": dict(evidence),
         "previous": None if previous is None else {"sha256": previous},
     }
 

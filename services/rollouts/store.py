@@ -8,11 +8,20 @@ from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import ForeignKey, Index, Select, exists, func, select
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 
 from services.db import Base
 from services.rollouts.models import Planned, Rollout, RolloutState, Step
 
+_AT_WORK = [
+    state.value
+    for state in (
+        RolloutState.PRELOADING,
+        RolloutState.STEPPING,
+        RolloutState.DRILLING,
+        RolloutState.PROMOTED,
+    )
+]
 _ENDED = [state.value for state in RolloutState if not state.is_open]
 
 
@@ -148,6 +157,30 @@ def all_open(session: Session) -> list[Rollout]:
 def _open() -> Select[RolloutRow]:
     ended = exists().where(StepRow.rollout_id == RolloutRow.id, StepRow.state.in_(_ENDED))
     return select(RolloutRow).where(~ended)
+
+
+def split_outside(session: Session, gateway: str) -> set[tuple[str, str]]:
+    """The aliases, with their tenants, that a cluster splits or has split last.
+
+    From the moment at which something is to be changed there, and past the end: what the cluster
+    serves the alias as afterwards, only the cluster knows.
+
+    Args:
+        gateway: Name of the backend that is no cluster.
+    """
+    later = aliased(RolloutRow)
+    is_superseded = exists().where(
+        later.tenant_id == RolloutRow.tenant_id,
+        later.alias == RolloutRow.alias,
+        later.id > RolloutRow.id,
+    )
+    has_begun = exists().where(StepRow.rollout_id == RolloutRow.id, StepRow.state.in_(_AT_WORK))
+    found = session.execute(
+        select(RolloutRow.tenant_id, RolloutRow.alias)
+        .join(PlanRow, PlanRow.rollout_id == RolloutRow.id)
+        .where(PlanRow.backend != gateway, ~is_superseded, has_begun)
+    )
+    return {(tenant_id, alias) for tenant_id, alias in found}
 
 
 def of_tenant(session: Session, tenant_id: str) -> list[Rollout]:

@@ -38,6 +38,7 @@ def measure(session: Session, rollout: Rollout) -> Traffic:
         observed_percent=observed,
         low_percent=None if share is None else 100 * share[0],
         high_percent=None if share is None else 100 * share[1],
+        elsewhere=arms[Arm.FALLBACK].requests,
     )
 
 

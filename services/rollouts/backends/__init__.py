@@ -18,7 +18,7 @@ target is not what it was: a person has to look). Both leave the target as it wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -88,6 +88,15 @@ class EffectiveSplit:
     source: str
 
 
+Evidence = Mapping[str, Any]
+"""What one change did, JSON without floats or secrets: the patch that was sent, digests of the
+target before and after, warnings."""
+
+
+def unwitnessed(_evidence: Evidence) -> None:
+    """What a plan does with the evidence of a change where nobody keeps it."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """The state that the target shall be in.
@@ -98,12 +107,15 @@ class Plan:
         promote: Make the candidate the stable one, the canary is over; `percent` is 100 then.
         target: Where, as the rollout's plan says it: for clusters `namespace` and `name`, and
             what else the backend documents (`storage_uri` of the candidate …); strings only.
+        witness: Is given the evidence of each change as soon as it is made, so that what was done
+            before a failure is known too.
     """
 
     rollout: Rollout
     percent: int
     promote: bool = False
     target: Mapping[str, str] = field(default_factory=dict)
+    witness: Callable[[Evidence], None] = unwitnessed
 
 
 @dataclass(frozen=True)
@@ -113,13 +125,12 @@ class Applied:
     Attributes:
         asked_percent: The share of the plan.
         changed: Whether anything had to be changed.
-        evidence: JSON without floats or secrets for the signed history: the patch that was
-            sent, digests of the target before and after, warnings.
+        evidence: Of the change; empty where nothing had to be changed.
     """
 
     asked_percent: int
     changed: bool
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=dict)
 
 
 class SplitBackend(Protocol):

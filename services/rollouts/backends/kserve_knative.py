@@ -116,7 +116,7 @@ class KServeKnative:
         else:
             predictor[PERCENT] = plan.percent
         predictor["model"]["storageUri"] = uri
-        evidence = self._bring(service, predictor)
+        evidence = self._bring(plan, service, predictor)
         return Applied(plan.percent, changed=evidence is not None, evidence=evidence or {})
 
     def restore(self, plan: Plan, previous: Previous) -> None:
@@ -138,22 +138,22 @@ class KServeKnative:
                 "rollout began; look at it, then end the rollout by hand"
             )
         if ours:
-            service = self._at_zero(service, predictor, str(saved["revision"]))
+            service = self._at_zero(plan, service, predictor, str(saved["revision"]))
             predictor = {**predictor, PERCENT: 0, "model": saved["model"]}
-            self._bring(service, predictor)
+            self._bring(plan, service, predictor)
             service = self._service(where)
         if predictor.get(PERCENT) != saved["percent"]:
             _wait_for_restored(service, str(saved["revision"]))
             predictor.pop(PERCENT, None)
             if saved["percent"] is not None:
                 predictor[PERCENT] = saved["percent"]
-            self._bring(service, predictor)
+            self._bring(plan, service, predictor)
 
     def _at_zero(
-        self, service: dict[str, Any], predictor: Mapping[str, Any], stable: str
+        self, plan: Plan, service: dict[str, Any], predictor: Mapping[str, Any], stable: str
     ) -> dict[str, Any]:
         """Pin the stable revision, and see it pinned."""
-        self._bring(service, {**predictor, PERCENT: 0})
+        self._bring(plan, service, {**predictor, PERCENT: 0})
         metadata = service["metadata"]
         found = self._cluster.get(INFERENCE_SERVICE, metadata["namespace"], metadata["name"])
         component = _component(found)
@@ -165,14 +165,16 @@ class KServeKnative:
         return found
 
     def _bring(
-        self, service: Mapping[str, Any], predictor: Mapping[str, Any]
+        self, plan: Plan, service: Mapping[str, Any], predictor: Mapping[str, Any]
     ) -> dict[str, Any] | None:
         """Patch what differs; evidence, or None where nothing did."""
         operations = _operations(service["spec"]["predictor"], predictor)
         if not operations:
             return None
         after = {**service, "spec": {**service["spec"], "predictor": predictor}}
-        return carry_out(self._cluster, INFERENCE_SERVICE, service, after, operations)
+        evidence = carry_out(self._cluster, INFERENCE_SERVICE, service, after, operations)
+        plan.witness(evidence)
+        return evidence
 
     def _service(self, where: Target) -> dict[str, Any]:
         return self._cluster.get(INFERENCE_SERVICE, where.namespace, where.name)

@@ -112,6 +112,7 @@ class KServeStandard:
             return Applied(plan.percent, changed=False)
         after = _applied(service, operations)
         evidence = carry_out(self._cluster, INFERENCE_SERVICE, service, after, operations)
+        plan.witness(evidence)
         return Applied(plan.percent, changed=True, evidence=evidence)
 
     def restore(self, plan: Plan, previous: Previous) -> None:
@@ -131,7 +132,8 @@ class KServeStandard:
                 operations.append(_set("add", saved["canary"], "spec", "canary"))
         if operations:
             after = _applied(service, operations)
-            carry_out(self._cluster, INFERENCE_SERVICE, service, after, operations)
+            done = carry_out(self._cluster, INFERENCE_SERVICE, service, after, operations)
+            plan.witness(done)
 
     def _service(self, where: Target) -> dict[str, Any]:
         return self._cluster.get(INFERENCE_SERVICE, where.namespace, where.name)

@@ -118,7 +118,7 @@ class LlmdRewrite:
         asked = _targets(plan, where)
         if _weights(asked) == _weights(rule["targets"]):
             return Applied(plan.percent, changed=False)
-        evidence = self._put(rewrite, number, asked)
+        evidence = self._put(plan, rewrite, number, asked)
         return Applied(plan.percent, changed=True, evidence=evidence)
 
     def restore(self, plan: Plan, previous: Previous) -> None:
@@ -141,10 +141,10 @@ class LlmdRewrite:
                     f"InferenceModelRewrite {where.words}: somebody else added "
                     f"{one['modelRewrite']}; look at it, then end the rollout by hand"
                 )
-        self._put(rewrite, number, saved)
+        self._put(plan, rewrite, number, saved)
 
     def _put(
-        self, rewrite: Mapping[str, Any], number: int, targets: list[dict[str, Any]]
+        self, plan: Plan, rewrite: Mapping[str, Any], number: int, targets: list[dict[str, Any]]
     ) -> dict[str, Any]:
         at = pointer("spec", "rules", number)
         spec = copy.deepcopy(dict(rewrite["spec"]))
@@ -155,7 +155,9 @@ class LlmdRewrite:
             {"op": "replace", "path": f"{at}/targets", "value": targets},
         ]
         after = {**rewrite, "spec": spec}
-        return carry_out(self._cluster, MODEL_REWRITE, rewrite, after, operations)
+        evidence = carry_out(self._cluster, MODEL_REWRITE, rewrite, after, operations)
+        plan.witness(evidence)
+        return evidence
 
     def _rewrite(self, where: Target) -> dict[str, Any]:
         return self._cluster.get(MODEL_REWRITE, where.namespace, where.name)

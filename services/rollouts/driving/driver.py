@@ -22,12 +22,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from services.db import Clock, Database, utcnow
 from services.errors import Conflict, ConsoleError, GateFailed
-from services.rollouts.backends import GATEWAY, Plan, SplitBackend
+from services.rollouts.backends import GATEWAY, Evidence, Plan, SplitBackend
 from services.rollouts.deciding import Decision, Move, Progress, Window, decide
 from services.rollouts.driving.notebook import Drive, Notebook
 from services.rollouts.judging import Arms, Outcome
 from services.rollouts.models import Rollout, RolloutState
-from services.rollouts.moving import Change, keep_verdict
+from services.rollouts.moving import Change, keep_change, keep_verdict
 from services.rollouts.policy import Policy, read_policy
 from services.rollouts.samples import store as samples
 from services.tenants.models import Actor
@@ -149,8 +149,13 @@ class _Turn:
             self._prepare()
         elif state is RolloutState.PRELOADING:
             self._preload()
-        elif self._in_effect():
+        elif not self._is_untouched() and self._in_effect():
             self._go_on(state)
+
+    def _is_untouched(self) -> bool:
+        """Whether it was paused before anything was prepared for it: a pause begins nothing."""
+        is_paused = self._rollout.state is RolloutState.PAUSED and not self._rollout.percent
+        return is_paused and self._drive.previous is None
 
     def _go_on(self, state: RolloutState) -> None:
         if state is RolloutState.DRILLING:
@@ -164,10 +169,14 @@ class _Turn:
             reason = "; ".join(found.refusals)
             self._roll_back(f"{found.backend} {found.target}: {reason}")
             return
+        self._capture()
+        self._follow(Change("rollout.preloading", RolloutState.PRELOADING, 0))
+
+    def _capture(self) -> None:
+        """Keep what a rollback restores; before the first change, whoever asked for it."""
         if self._drive.previous is None:
             previous = self._backend.capture(self._plan())
             self._keep(replace(self._drive, previous=previous))
-        self._follow(Change("rollout.preloading", RolloutState.PRELOADING, 0))
 
     def _preload(self) -> None:
         policy = self._policy
@@ -190,6 +199,7 @@ class _Turn:
         found = self._backend.effective(self._plan())
         is_there = found.percent == self._rollout.percent and found.is_settled
         if not is_there:
+            self._capture()
             self._backend.apply(self._plan())
             found = self._backend.effective(self._plan())
             is_there = found.percent == self._rollout.percent and found.is_settled
@@ -213,9 +223,10 @@ class _Turn:
         return self._drive.progress.at_step(index)
 
     def _restore(self) -> None:
-        plan = Plan(self._rollout, 0, target=self._target)
+        plan = Plan(self._rollout, 0, target=self._target, witness=self._witness)
         if self._drive.previous is not None:
             self._backend.restore(plan, self._drive.previous)
+        # Without it nothing was ever changed.
         self._keep(
             replace(
                 self._drive, applied_seq=self._rollout.steps[-1].seq, applied_at=self._clock(),
@@ -314,7 +325,12 @@ class _Turn:
             self._rollout.percent,
             promote=self._rollout.state is RolloutState.PROMOTED,
             target=self._target,
+            witness=self._witness,
         )
+
+    def _witness(self, evidence: Evidence) -> None:
+        with self._db.write() as session:
+            keep_change(session, DRIVER, self._rollout, evidence, self._clock())
 
 
 def _shown(percent: int | None) -> str:

@@ -68,8 +68,9 @@ class Notebook:
             )
             unfinished = (
                 select(last.c.rollout_id)
-                .join(DriveRow, DriveRow.rollout_id == last.c.rollout_id)
-                .where(DriveRow.applied_seq < last.c.seq)
+                .outerjoin(DriveRow, DriveRow.rollout_id == last.c.rollout_id)
+                # Somebody may have ended it before any driver looked at it.
+                .where(func.coalesce(DriveRow.applied_seq, 0) < last.c.seq)
             )
             opened = [
                 one.id

@@ -22,9 +22,14 @@ def load(folder: Path, **variables: str) -> settings.Settings:
 
 
 def test_a_place_is_what_the_variables_say(tmp_path: Path) -> None:
-    more = {"PARAM_CLUSTER_HOME": "/home/param", "PARAM_CLUSTER_GPUS": "2"}
+    more = {
+        "PARAM_CLUSTER_HOME": "/home/param",
+        "PARAM_CLUSTER_GPUS": "2",
+        "PARAM_CLUSTER_NODES": "3",
+    }
     place = place_of(load(tmp_path, **WHOLE, **more))
     assert (place.image, place.volume, place.gpus) == ("registry.example/param:1", "param-home", 2)
+    assert place.nodes == 3
     assert place.inside(tmp_path / "runs" / "r") == "/home/param/runs/r"
     assert place_of(load(tmp_path, **WHOLE)).pod_home == tmp_path
 
@@ -38,6 +43,7 @@ def test_a_place_is_what_the_variables_say(tmp_path: Path) -> None:
         ({"PARAM_CLUSTER_QUEUE": "Mine!"}, "PARAM_CLUSTER_QUEUE: expected a name"),
         ({"PARAM_CLUSTER_MEMORY": "lots"}, "PARAM_CLUSTER_MEMORY: expected a quantity"),
         ({"PARAM_CLUSTER_GPUS": "-1"}, "PARAM_CLUSTER_GPUS: expected a whole number"),
+        ({"PARAM_CLUSTER_NODES": "0"}, "PARAM_CLUSTER_NODES: expected a whole number"),
     ],
 )
 def test_what_cannot_work_is_refused_at_the_start(

@@ -61,7 +61,8 @@ def test_a_changed_receipt_does_not_hold_and_nonsense_is_refused(edge: Edge) -> 
     answer = edge.http.post(f"{edge.url}/v1/verify", json=changed)
     assert (answer.status_code, answer.json()["ok"]) == (200, False)
     assert answer.json()["error"]
-    for body in (b"", b"{", b"\xff", json.dumps({"receipt": 1, "x": 2}).encode()):
+    twice = b'{"receipt": 1, "receipt": %b}' % json.dumps(envelope).encode()
+    for body in (b"", b"{", b"\xff", json.dumps({"receipt": 1, "x": 2}).encode(), twice):
         refused = edge.http.post(f"{edge.url}/v1/verify", content=body)
         assert refused.status_code == 400
         assert set(refused.json()["error"]) == {"message", "type", "code", "param"}

@@ -1,3 +1,4 @@
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from services.rollouts.driving.notebook import LEASE
 from services.rollouts.models import Arm, RolloutState
 from services.rollouts.samples.models import Standing
 from tests.services.rollouts.conftest import ENGINEER
+from tests.services.rollouts.deadly import BEFORE, FileBackend
 from tests.services.rollouts.driven import POLICY, Course
 
 
@@ -241,3 +243,42 @@ def test_a_person_that_moves_a_rollout_is_not_overruled_by_an_older_look(course:
     course.stage.rollouts.step(ENGINEER, rollout.id, 30)
     with pytest.raises(Conflict, match="expected it unmoved"):
         course.stage.rollouts.promote(ENGINEER, rollout.id, reason="late", seen=seen)
+
+
+class _Immortal:
+    def passes(self, _point: str) -> None:
+        """Live on."""
+
+
+@pytest.mark.parametrize("hurry", ["step", "promote"])
+def test_who_does_not_wait_for_the_driver_is_restored_all_the_same(
+    database: Database, tmp_path: Path, hurry: str
+) -> None:
+    cluster = tmp_path / "cluster.json"
+    cluster.write_text(json.dumps({"live": BEFORE, "told": []}))
+    course = Course(database, tmp_path, others=(FileBackend(cluster, _Immortal()),))
+    rollout = course.launch(backend="file")
+    if hurry == "step":
+        course.stage.rollouts.step(ENGINEER, rollout.id, 30)
+    else:
+        course.stage.rollouts.promote(ENGINEER, rollout.id, reason="now")
+    course.turn(2, times=2)
+    assert json.loads(cluster.read_text())["live"]["percent"] in {30, 100}
+    course.stage.rollouts.rollback(ENGINEER, rollout.id, reason="too early")
+    course.turn(2, times=2)
+    assert json.loads(cluster.read_text())["live"] == BEFORE
+
+
+def test_a_pause_before_the_beginning_changes_nothing_outside(
+    database: Database, tmp_path: Path
+) -> None:
+    cluster = tmp_path / "cluster.json"
+    cluster.write_text(json.dumps({"live": BEFORE, "told": []}))
+    course = Course(database, tmp_path, others=(FileBackend(cluster, _Immortal()),))
+    rollout = course.launch(backend="file")
+    course.stage.rollouts.pause(ENGINEER, rollout.id)
+    course.turn(2, times=3)
+    assert json.loads(cluster.read_text())["live"] == BEFORE
+    course.stage.rollouts.resume(ENGINEER, rollout.id)
+    course.turn(2, times=4)
+    assert course.states(rollout)[-1] == ("stepping", 10)
