@@ -9,25 +9,17 @@ import streamlit as st
 
 from console import state, wiring
 from console.components import amount, errors, heading
-from console.i18n import number, percent, t, when
-from services.attestation.bundle import NO_STAMP, NOT_COMPARED, UNCHECKED_STAMP
+from console.components.text import plain
+from console.i18n import language, number, percent, t, when
+from services.attestation.checks import Check
 from services.attestation.files import read_file
 from services.attestation.page import verifier_page
-from services.attestation.receipts import (
-    NOT_ESTABLISHED,
-    Check,
-    ReceiptFacts,
-    VerifiedReceipt,
-    facts_of,
-)
+from services.attestation.receipts import ReceiptFacts, VerifiedReceipt, facts_of
+from services.attestation.words import Refused, sentence, translated_limit, word
 from services.errors import NotFound
 from services.tenants.models import Permission, User
 
 MAX_UPLOAD_MB = 4
-_NAMED = (
-    "form", "signature", "key", "request", "response", "audit",
-    "entry", "inclusion", "checkpoint", "timestamp", "statements",
-)  # fmt: skip
 SOURCES = ("file", "paste", "issued")
 
 
@@ -120,14 +112,24 @@ def texts() -> Texts:
 def draw(document: bytes, compared: Texts, user: User | None) -> None:
     """Check the receipt and draw everything; a receipt that does not hold says nothing."""
     with errors.shown():
-        found = wiring.services().receipts.verify_document(
-            read_file(document), request=compared.request, response=compared.response
-        )
+        try:
+            found = wiring.services().receipts.verify_document(
+                read_file(document), request=compared.request, response=compared.response
+            )
+        except Refused as error:
+            _refused(error)
+            return
         _outcome(found)
         checks(found.checks)
         facts(facts_of(found.statement), found.kid)
         limits(found)
         take_along(user, found)
+
+
+def _refused(error: Refused) -> None:
+    """Say why nothing that it says counts, in the words of all verifiers."""
+    why = sentence(error.reason, error.values, error.where, language())
+    st.error(f"**{errors.heading(error)}**  \n{plain(why)}", icon=":material/gpp_bad:")
 
 
 def _outcome(found: VerifiedReceipt) -> None:
@@ -182,8 +184,8 @@ def checks(found: list[Check]) -> None:
         [
             {
                 "result": f"✓ {t('verify.yes')}" if check.ok else f"✗ {t('verify.no')}",
-                "check": t(f"verify.check_{check.name}") if check.name in _NAMED else check.name,
-                "detail": check.detail,
+                "check": word("checks", check.name, language()),
+                "detail": check.told(language()),
             }
             for check in found
         ],
@@ -246,11 +248,5 @@ def _moment(exact: str, local: str) -> str:
 def limits(found: VerifiedReceipt) -> None:
     """Draw what no check here can show."""
     heading.section(t("verify.limits"), t("verify.limits_caption"))
-    known = {text: f"verify.limit_{place}" for place, text in enumerate(NOT_ESTABLISHED)}
-    known |= {
-        NOT_COMPARED: "verify.limit_log",
-        NO_STAMP: "verify.limit_time",
-        UNCHECKED_STAMP: "verify.limit_stamp",
-    }
-    lines = [t(known[text]) if text in known else text for text in found.not_established]
+    lines = [translated_limit(text, language()) for text in found.not_established]
     st.markdown("\n".join(f"- {line}" for line in lines))

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import base64
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from cryptography.x509 import Certificate
 
-from services.attestation import receipts
+from services.attestation import further, receipts
+from services.attestation.checks import Check, bad, failed, well
+from services.attestation.forms import number, path_of, read_entry, short_text
 from services.attestation.notes import open_signed_note
-from services.attestation.receipts import Check, ReceiptFacts, VerifiedReceipt, facts_of
-from services.attestation.statements import Statement, open_statement, unlinked
+from services.attestation.receipts import ReceiptFacts, VerifiedReceipt, facts_of
 from services.attestation.strict import exact_keys, from_base64, read_json
 from services.attestation.timestamps import check_stamp
+from services.attestation.words import Refused, limit, shown
 from services.audit.merkle import leaf_hash, timestamp
 from services.audit.proofs import check_inclusion
 from services.audit.verification import read_checkpoint
@@ -32,18 +33,12 @@ ORIGIN = "param-console/audit"
 """Name of the log in its checkpoints."""
 MAX_BUNDLE_BYTES = 4 * 1024 * 1024
 MOST_STATEMENTS = 200
-NO_STAMP = "when at the latest: no time-stamping authority signed this checkpoint"
-UNCHECKED_STAMP = "that the time stamp is genuine: the authority's certificate was not checked here"
-NOT_COMPARED = "that this is the log that others see: compare the checkpoint with a copy of theirs"
+NO_STAMP = limit("no_stamp")
+UNCHECKED_STAMP = limit("unchecked_stamp")
+NOT_COMPARED = limit("compared")
 
 _FIELDS = ("format", "receipt", "salt", "log", "keys", "statements")
 _LOG = ("entry", "leaf_index", "tree_size", "path", "checkpoint", "timestamp")
-ENTRY_FIELDS = (
-    "action", "actor_id", "actor_name", "at", "details", "seq", "subject", "tenant_id",
-)  # fmt: skip
-_KIND = re.compile(r"/([a-z0-9-]{1,40})/v[0-9]{1,3}\Z")
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
-
 Logged = Callable[[ReceiptFacts], list[Check]]
 
 
@@ -61,14 +56,10 @@ def read_bundle(data: bytes) -> dict[str, Any]:
     found = read_json(data, "proof bundle", most=MAX_BUNDLE_BYTES)
     fields = exact_keys(found, _FIELDS, "proof bundle")
     if fields["format"] != FORMAT:
-        raise VerificationFailed(
-            f"proof bundle: expected the format {FORMAT}, found {str(fields['format'])[:80]!r}"
-        )
+        raise Refused("bundle.format", "proof bundle", format=FORMAT)
     statements = fields["statements"]
     if not isinstance(statements, list) or len(statements) > MOST_STATEMENTS:
-        raise VerificationFailed(
-            f"proof bundle: expected a list of at most {MOST_STATEMENTS} statements"
-        )
+        raise Refused("list", "proof bundle: statements", least=0, most=MOST_STATEMENTS)
     read_salt(fields["salt"])
     exact_keys(fields["log"], _LOG, "proof bundle: log")
     return fields
@@ -83,7 +74,7 @@ def read_salt(value: Any) -> bytes | None:
     if value is None:
         return None
     if not isinstance(value, str) or not re.fullmatch("[0-9a-f]{64}", value):
-        raise VerificationFailed("receipt file: expected a salt of 64 hex digits, found another")
+        raise Refused("file.salt", "receipt file")
     return bytes.fromhex(value)
 
 
@@ -112,7 +103,7 @@ def verify_bundle(
         VerificationFailed: Form, signature or key of the receipt do not hold, or the bundle is
             malformed: then nothing it says counts.
     """
-    log = _Log(bundle["log"], jwks, roots)
+    log = LogPart(bundle["log"], jwks, roots)
     found = receipts.verify(
         bundle["receipt"],
         jwks,
@@ -125,7 +116,8 @@ def verify_bundle(
     if log.stamp_check is not None:
         checks.append(log.stamp_check)
     if bundle["statements"]:
-        checks.append(_statements_check(bundle["statements"], log, jwks, facts_of(found.statement)))
+        facts = facts_of(found.statement)
+        checks.append(further.check(bundle["statements"], log, jwks, facts))
     return replace(
         found, checks=checks, not_established=[*found.not_established, *log.not_established]
     )
@@ -155,7 +147,7 @@ def agreement(facts: ReceiptFacts, entry: Mapping[str, Any]) -> str | None:
         "completion_tokens": facts.completion_tokens,
         "cost_micro": facts.cost_micro,
     }
-    wrong = [name for name, value in expected.items() if entry[name] != value]
+    wrong = [name for name, value in expected.items() if not _same(entry, name, value)]
     wrong += [name for name, value in detailed.items() if not _same(details, name, value)]
     return wrong[0] if wrong else None
 
@@ -164,7 +156,7 @@ def _same(details: Mapping[str, Any], name: str, value: Any) -> bool:
     return name in details and type(details[name]) is type(value) and details[name] == value
 
 
-class _Log:
+class LogPart:
     """The log's part of a bundle, and what came out of checking it."""
 
     def __init__(self, fields: Mapping[str, Any], jwks: Any, roots: Sequence[Certificate]) -> None:
@@ -172,171 +164,76 @@ class _Log:
         self._jwks = jwks
         self._entry = from_base64(fields["entry"], "proof bundle: entry")
         self._index = number(fields["leaf_index"], "leaf_index")
-        self._size = number(fields["tree_size"], "tree_size")
+        self.size = number(fields["tree_size"], "tree_size")
         self._path = path_of(fields["path"])
-        self._note = _text(fields["checkpoint"], "checkpoint")
+        self._note = short_text(fields["checkpoint"], "checkpoint")
         self.root: bytes | None = None
         self.not_established = [NOT_COMPARED]
         self.stamp_check = self._stamp(fields["timestamp"], roots)
-
-    @property
-    def size(self) -> int:
-        """Entries of the tree."""
-        return self._size
 
     def checks(self, facts: ReceiptFacts) -> list[Check]:
         """Entry, checkpoint and inclusion."""
         return [self._checkpoint(), self._entry_check(facts), self._inclusion()]
 
     def _checkpoint(self) -> Check:
-        def read(note: str) -> str:
-            return open_signed_note(note, ORIGIN, self._jwks)
-
         try:
-            size, root = read_checkpoint(self._note, ORIGIN, read)
-        except VerificationFailed as error:
-            return Check("checkpoint", False, error.message)
-        if size != self._size:
-            return Check(
-                "checkpoint", False, f"it is of size {size}, the proof is about {self._size}"
-            )
+            size, root = _checkpoint_in(open_signed_note(self._note, ORIGIN, self._jwks))
+        except Refused as error:
+            return failed("checkpoint", error)
+        if size != self.size:
+            return bad("checkpoint", "checkpoint.size", found=size, size=self.size)
         self.root = root
-        return Check("checkpoint", True, f"the log at size {size}, signed by a trusted key")
+        return well("checkpoint", "checkpoint.ok", size=size)
 
     def _entry_check(self, facts: ReceiptFacts) -> Check:
-        where = f"entry {facts.audit_seq} of the log"
-        entry = exact_keys(read_json(self._entry, "log entry"), ENTRY_FIELDS, "log entry")
+        entry = read_entry(self._entry, "log entry")
         if leaf_hash(self._entry).hex() != facts.audit_leaf_hash:
-            return Check("entry", False, f"{where} is another than the receipt was signed for")
+            return bad("entry", "entry.other", seq=facts.audit_seq)
         wrong = agreement(facts, entry)
         if wrong is not None:
-            return Check("entry", False, f"{where} says something else about {wrong}")
-        return Check("entry", True, f"{where} says the same as the receipt")
+            return bad("entry", "entry.says", seq=facts.audit_seq, field=wrong)
+        return well("entry", "entry.ok", seq=facts.audit_seq)
 
     def _inclusion(self) -> Check:
-        entry = read_json(self._entry, "log entry")
         if self.root is None:
-            return Check("inclusion", False, "there is no checkpoint that it could be shown in")
-        if entry["seq"] != self._index + 1:
-            return Check("inclusion", False, "the proof is about another entry")
+            return bad("inclusion", "inclusion.no_checkpoint")
+        seq = self._index + 1
+        if not _same(read_entry(self._entry, "log entry"), "seq", seq):
+            return bad("inclusion", "inclusion.other_entry")
         try:
-            check_inclusion(leaf_hash(self._entry), self._index, self._size, self._path, self.root)
-        except VerificationFailed as error:
-            return Check("inclusion", False, error.message)
-        return Check(
-            "inclusion", True, f"entry {self._index + 1} is one of the {self._size} of the log"
-        )
+            check_inclusion(leaf_hash(self._entry), self._index, self.size, self._path, self.root)
+        except VerificationFailed:
+            return bad("inclusion", "inclusion.none")
+        return well("inclusion", "inclusion.ok", seq=seq, size=self.size)
 
     def _stamp(self, fields: Any, roots: Sequence[Certificate]) -> Check | None:
         if fields is None:
             self.not_established.append(NO_STAMP)
             return None
         exact_keys(fields, ("authority", "response"), "proof bundle: timestamp")
-        authority = _text(fields["authority"], "timestamp: authority")[:200]
+        authority = short_text(fields["authority"], "timestamp: authority")
         response = from_base64(fields["response"], "proof bundle: timestamp: response")
         try:
             said_at = check_stamp(response, self._note.encode(), roots=roots)
-        except VerificationFailed as error:
-            return Check("timestamp", False, error.message)
+        except Refused as error:
+            return failed("timestamp", error)
         if not roots:
             self.not_established.append(UNCHECKED_STAMP)
-        return Check("timestamp", True, f"not later than {timestamp(said_at)}, says {authority}")
+        told = {"at": timestamp(said_at), "authority": shown(authority, 200)}
+        return well("timestamp", "stamp.ok", **told)
 
 
-def _statements_check(listed: Sequence[Any], log: _Log, jwks: Any, facts: ReceiptFacts) -> Check:
-    found: list[Statement] = []
-    for place, one in enumerate(listed, start=1):
-        fields = exact_keys(one, ("name", "envelope", "log"), f"statement {place}")
-        _text(fields["name"], f"statement {place}: name")
-        try:
-            statement, key = open_statement(fields["envelope"], jwks)
-            seq = _logged_at(fields["log"], statement, log)
-        except VerificationFailed as error:
-            return Check("statements", False, f"statement {place}: {error.message}")
-        if key.last_valid_index is not None and (seq is None or seq > key.last_valid_index):
-            return Check(
-                "statements", False, f"statement {place}: its key was revoked and the log does "
-                "not show that it is older",
-            )  # fmt: skip
-        found.append(statement)
-    loose = unlinked(found, _roots(facts))
-    if loose:
-        return Check(
-            "statements", False, f"statement {loose[0] + 1} has nothing to do with this receipt"
-        )
-    return Check(
-        "statements", True,
-        f"{len(found)} signed, each tied to this receipt by digests: {_kinds(found)}",
-    )  # fmt: skip
-
-
-def _kinds(found: Sequence[Statement]) -> str:
-    """What the statements are about, by their types: `dataset, run, rollout-event (3)`."""
-    matches = [_KIND.search(one.predicate_type) for one in found]
-    counted = Counter("other" if match is None else match[1] for match in matches)
-    return ", ".join(kind if n == 1 else f"{kind} ({n})" for kind, n in counted.items())
-
-
-def _logged_at(fields: Any, statement: Statement, log: _Log) -> int | None:
-    """The number of the log entry that names a statement; None where none is shown.
-
-    Raises:
-        VerificationFailed: What is shown does not hold.
-    """
-    if fields is None:
-        return None
-    exact_keys(fields, ("entry", "leaf_index", "path"), "statement: log")
-    data = from_base64(fields["entry"], "statement: log entry")
-    entry = exact_keys(
-        read_json(data, "statement: log entry"), ENTRY_FIELDS, "statement: log entry"
-    )
-    index, path = number(fields["leaf_index"], "leaf_index"), path_of(fields["path"])
-    details = entry["details"] if isinstance(entry["details"], dict) else {}
-    if log.root is None or statement.payload_sha256 not in details.values():
-        raise VerificationFailed("log: expected an entry that names this statement, found another")
-    check_inclusion(leaf_hash(data), index, log.size, path, log.root)
-    return index + 1
-
-
-def _roots(facts: ReceiptFacts) -> list[str]:
-    """The digests that a receipt itself names."""
-    named = [facts.adapter_digest or facts.base_digest, facts.policy_digest]
-    return [digest for digest in named if digest]
-
-
-def number(value: Any, what: str) -> int:
-    """A whole number as bundles write it: a decimal string.
-
-    Raises:
-        VerificationFailed: It is something else.
-    """
-    if not isinstance(value, str) or not _NUMBER.fullmatch(value) or int(value) >= 2**53:
-        raise VerificationFailed(
-            f"proof bundle: {what}: expected a whole number as a decimal string, found another"
-        )
-    return int(value)
-
-
-def path_of(value: Any) -> list[bytes]:
-    """The hashes of a proof, each 32 bytes in base64.
-
-    Raises:
-        VerificationFailed: It is something else.
-    """
-    if not isinstance(value, list) or len(value) > 64:
-        raise VerificationFailed("proof bundle: path: expected a list of at most 64 hashes")
-    path = [from_base64(node, "proof bundle: path") for node in value]
-    if any(len(node) != 32 for node in path):
-        raise VerificationFailed("proof bundle: path: expected hashes of 32 bytes")
-    return path
+def _checkpoint_in(text: str) -> tuple[int, bytes]:
+    """Size and root of a checkpoint's text, its signature checked before."""
+    try:
+        size, root = read_checkpoint(text, ORIGIN, lambda whole: whole)
+    except VerificationFailed as error:
+        raise Refused("checkpoint.form", "checkpoint", origin=ORIGIN) from error
+    if size >= 2**53:
+        raise Refused("checkpoint.form", "checkpoint", origin=ORIGIN)
+    return size, root
 
 
 def encoded(data: bytes) -> str:
     """Bytes as bundles write them."""
     return base64.b64encode(data).decode()
-
-
-def _text(value: Any, what: str) -> str:
-    if not isinstance(value, str) or len(value) > 16384:
-        raise VerificationFailed(f"proof bundle: {what}: expected a text, found another")
-    return value

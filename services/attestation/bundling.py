@@ -39,7 +39,7 @@ class Further:
     logged_as: str
 
 
-Custody = Callable[[ReceiptFacts], Sequence[Further]]
+FindStatements = Callable[[ReceiptFacts], Sequence[Further]]
 """Finds the further statements that belong to a receipt."""
 
 
@@ -64,7 +64,7 @@ class Bundles:
         proofs: Proofs,
         timestamps: Timestamps,
         keyring: Keyring,
-        custody: Custody = lambda _receipt: (),
+        custody: FindStatements = lambda _receipt: (),
     ) -> None:
         self._db = db
         self._receipts = receipts

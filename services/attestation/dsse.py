@@ -10,12 +10,13 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
+from nacl.bindings import crypto_core_ed25519_is_valid_point
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
-from services.attestation.keys import Key
+from services.attestation.keys import Key, Purpose
 from services.attestation.strict import exact_keys, from_base64
-from services.errors import VerificationFailed
+from services.attestation.words import Refused, shown
 
 IN_TOTO = "application/vnd.in-toto+json"
 
@@ -36,45 +37,59 @@ def sign_envelope(payload: bytes, payload_type: str, key: Key) -> dict[str, Any]
     }
 
 
-def open_envelope(
-    envelope: Any, trusted: Mapping[str, bytes], *, payload_type: str = IN_TOTO
-) -> bytes:
+def open_envelope(envelope: Any, trusted: Mapping[str, bytes], purpose: Purpose) -> bytes:
     """The payload, once its signature holds; nothing of it is read before.
 
     Args:
         envelope: As parsed from JSON.
         trusted: Public keys, 32 bytes, by key id. The envelope's own key id only picks one of
             them; it vouches for nothing.
-        payload_type: The only type that is accepted.
+        purpose: What these keys are for, as the error calls it.
 
     Raises:
         VerificationFailed: The envelope is not exactly in its form, its type is another, its key
             is not trusted, or the signature does not hold.
     """
     fields = exact_keys(envelope, ("payload", "payloadType", "signatures"), "envelope")
-    if fields["payloadType"] != payload_type:
-        raise VerificationFailed(
-            f"envelope: expected the type {payload_type}, found {str(fields['payloadType'])[:80]!r}"
-        )
+    if fields["payloadType"] != IN_TOTO:
+        raise Refused("payload_type", "envelope", type=IN_TOTO)
     signatures = fields["signatures"]
     if not isinstance(signatures, list) or len(signatures) != 1:
-        raise VerificationFailed("envelope: expected exactly one signature")
+        raise Refused("one_signature", "envelope")
     signature = exact_keys(signatures[0], ("keyid", "sig"), "envelope signature")
     kid = signature["keyid"]
     if not isinstance(kid, str) or kid not in trusted:
-        raise VerificationFailed(
-            f"envelope: expected a signature by a trusted key, found the key id {str(kid)[:80]!r}"
-        )
+        raise Refused("untrusted", "envelope", purpose=purpose, kid=shown(kid))
     payload = from_base64(fields["payload"], "envelope payload")
-    _check(trusted[kid], pae(payload_type, payload), from_base64(signature["sig"], "signature"))
+    check_signature(trusted[kid], pae(IN_TOTO, payload), from_base64(signature["sig"], "signature"))
     return payload
 
 
-def _check(public: bytes, message: bytes, signature: bytes) -> None:
+def check_signature(
+    public: bytes,
+    message: bytes,
+    signature: bytes,
+    *,
+    reason: str = "signature",
+    where: str = "signature",
+) -> None:
+    """Pass over an Ed25519 signature that every strict verifier accepts.
+
+    libsodium refuses keys of small order and signatures in a second form (S + L). Whether it
+    clears the cofactor depends on its version; with key and first half in the main subgroup that
+    makes no difference.
+
+    Args:
+        public: A key that `jwks.refuse_weak` lets pass.
+        reason: How the error calls it; likewise `where`.
+
+    Raises:
+        VerificationFailed: It does not fit.
+    """
     try:
-        # libsodium refuses keys of small order and signatures in a second form (S + L).
         VerifyKey(public).verify(message, signature)
+        is_sound = crypto_core_ed25519_is_valid_point(signature[:32])
     except (BadSignatureError, ValueError) as error:
-        raise VerificationFailed(
-            "signature: expected one that fits the payload and the key, found one that does not"
-        ) from error
+        raise Refused(reason, where) from error
+    if not is_sound:
+        raise Refused(reason, where)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from services.attestation.bundling import Bundles, Custody
+from services.attestation.bundling import Bundles, FindStatements
 from services.attestation.housekeeping import Housekeeping
 from services.attestation.keys import PURPOSES, Keyring
 from services.attestation.notes import note_opener
@@ -66,7 +66,7 @@ def evidence_of(
     receipts: Receipts,
     *,
     origin: str,
-    custody: Custody = lambda _facts: (),
+    custody: FindStatements = lambda _facts: (),
 ) -> Evidence:
     """All parts over one database.
 

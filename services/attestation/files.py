@@ -20,6 +20,7 @@ from services.attestation.bundle import (
 from services.attestation.jwks import public_jwks
 from services.attestation.receipts import VerifiedReceipt, verify
 from services.attestation.strict import MAX_BYTES, exact_keys, read_json
+from services.attestation.words import Refused
 from services.errors import InvalidInput, NotFound, VerificationFailed
 
 
@@ -67,9 +68,7 @@ class Document:
         )
         stated = found.statement["predicate"]["receiptId"]
         if self.receipt_id not in (None, stated):
-            raise VerificationFailed(
-                f"receipt file: expected the signed receipt id {stated!r}, found another beside it"
-            )
+            raise Refused("file.id", "receipt file")
         return found
 
 
@@ -94,7 +93,7 @@ def read_file(data: bytes) -> Document:
     exact_keys(fields, ("receipt_id", "envelope", "salt"), "receipt file")
     receipt_id = fields["receipt_id"]
     if not isinstance(receipt_id, str):
-        raise VerificationFailed("receipt file: expected a text as receipt_id, found another")
+        raise Refused("text", "receipt file: receipt_id")
     return Document(fields["envelope"], receipt_id, read_salt(fields["salt"]))
 
 

@@ -6,14 +6,16 @@ import base64
 from collections.abc import Callable
 from hashlib import sha256
 
-from nacl.exceptions import BadSignatureError
-from nacl.signing import VerifyKey
-
+from services.attestation.dsse import check_signature
 from services.attestation.jwks import TrustedKey, trusted_keys
 from services.attestation.keys import Keyring
 from services.attestation.strict import from_base64
+from services.attestation.words import Refused
 from services.audit.models import KeyRevoked
-from services.errors import VerificationFailed
+
+
+class NoteRevoked(Refused, KeyRevoked):
+    """A note that fits, by a key that counts no more for it."""
 
 
 def note_signer(keyring: Keyring, origin: str) -> Callable[[str], str]:
@@ -42,9 +44,8 @@ def opener_of(jwks: Callable[[], object], origin: str) -> Callable[[str], str]:
     def open_note(note: str) -> str:
         text, key = opened(note, origin, jwks())
         if key.last_valid_index is not None and _size(text) > key.last_valid_index:
-            raise KeyRevoked(
-                f"checkpoint: expected one up to size {key.last_valid_index}, where its key was "
-                f"revoked, found size {_size(text)}"
+            raise NoteRevoked(
+                "note.revoked_at", "checkpoint", last=key.last_valid_index, size=_size(text)
             )
         return text
 
@@ -60,10 +61,7 @@ def open_signed_note(note: str, origin: str, jwks: object) -> str:
     """
     text, key = opened(note, origin, jwks)
     if key.is_revoked:
-        raise KeyRevoked(
-            f"checkpoint: expected one by a key that counts, found the key {key.kid}, revoked: "
-            f"{key.revoked_reason or 'no reason given'}; ask for a fresh one"
-        )
+        raise NoteRevoked("note.revoked", "checkpoint", kid=key.kid)
     return text
 
 
@@ -83,9 +81,7 @@ def opened(note: str, origin: str, jwks: object) -> tuple[str, TrustedKey]:
     for line in lines:
         if line.startswith(start) and (key := _signer(text, line.removeprefix(start), known)):
             return text, key
-    raise VerificationFailed(
-        f"note: expected a signature of {origin!r} by a trusted checkpoint key, found none"
-    )
+    raise Refused("note.none", "note", origin=origin)
 
 
 def note_key_id(origin: str, public: bytes) -> bytes:
@@ -98,12 +94,8 @@ def _signer(text: str, encoded: str, known: dict[bytes, TrustedKey]) -> TrustedK
     key = known.get(data[:4])
     if key is None:
         return None
-    try:
-        VerifyKey(key.public).verify(text.encode("utf-8", "surrogatepass"), data[4:])
-    except (BadSignatureError, ValueError) as error:
-        raise VerificationFailed(
-            "note: expected a signature that fits its text, found one that does not"
-        ) from error
+    signed = text.encode("utf-8", "surrogatepass")
+    check_signature(key.public, signed, data[4:], reason="note.signature", where="note")
     return key
 
 

@@ -1,14 +1,23 @@
-"""The verifier for everyone: one static page that checks evidence in the reader's own browser."""
+"""The verifier for everyone: one static page that checks evidence in the reader's own browser.
+
+`static/source/` holds its parts; `python -m services.attestation.page` puts them and the words of
+all verifiers into `static/verify.html`, which is what people get and keep.
+"""
 
 from __future__ import annotations
 
 import base64
+import json
 import re
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
+from services.attestation.words import words
+
 PAGE = Path(__file__).with_name("static") / "verify.html"
+_SOURCE = Path(__file__).with_name("static") / "source"
+_VERIFIER = ("reading.js", "signatures.js", "receipt.js", "log.js", "statements.js", "verify.js")
 
 
 @cache
@@ -27,6 +36,26 @@ def policy_of(page: str) -> str:
     )
 
 
+def assembled() -> str:
+    """The page as its parts make it."""
+    said = json.dumps(words(), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    script = "\n".join(
+        (
+            '"use strict";',
+            f"const WORDS = {said};",
+            *(_part(name) for name in _VERIFIER),
+            'if (typeof document !== "undefined") (() => {',
+            _part("page.js") + "})();\n",
+        )
+    )
+    page = _part("page.html").replace("STYLE", _part("style.css")).replace("SCRIPT", script)
+    return page.replace("POLICY", policy_of(page), 1)
+
+
+def _part(name: str) -> str:
+    return (_SOURCE / name).read_text(encoding="utf-8")
+
+
 def _between(page: str, name: str) -> str:
     found = re.search(f"<{name}>(.*?)</{name}>", page, re.DOTALL)
     assert found is not None, f"the page has one {name}"
@@ -35,3 +64,7 @@ def _between(page: str, name: str) -> str:
 
 def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(sha256(text.encode()).digest()).decode()}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(assembled(), encoding="utf-8")

@@ -11,21 +11,18 @@ from typing import Any, Literal
 
 import orjson
 
+from services.attestation.checks import Check, bad, well
 from services.attestation.dsse import IN_TOTO, open_envelope, sign_envelope
 from services.attestation.jwks import TrustedKey, parse_time, trusted_keys
 from services.attestation.keys import Key
 from services.attestation.shape import PREDICATE_TYPE, STATEMENT_TYPE, check_statement
 from services.attestation.strict import read_json
+from services.attestation.words import Refused, limit
 from services.audit.merkle import timestamp
-from services.errors import VerificationFailed
 
-NOT_ESTABLISHED = (
-    "that these weights produced the text: the operator's word, no hardware attests it",
-    "that there is no second receipt for the same request",
-    "the times: they are the signer's own clock",
-    "that the key was not stolen or revoked since: an offline check cannot know",
-    "that the receipt is fresh: it may be shown again at any time",
-)
+LIMITS = ("weights", "second", "clock", "stolen", "fresh")
+"""Names of what no check of a receipt can show; see `words`."""
+NOT_ESTABLISHED = tuple(limit(name) for name in LIMITS)
 # Keys are made at the first signature, and a batch may be signed just after a rotation.
 _CLOCK_TOLERANCE = timedelta(minutes=5)
 
@@ -81,15 +78,6 @@ class ReceiptFacts:
     policy_version: int
     policy_digest: str
     findings: int
-
-
-@dataclass(frozen=True)
-class Check:
-    """One question to the evidence and its answer."""
-
-    name: str
-    ok: bool
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -237,9 +225,7 @@ def facts_of(found: dict[str, Any]) -> ReceiptFacts:
         findings=int(body["guardrails"]["findings"]),
     )
     if statement(facts) != found:
-        raise VerificationFailed(
-            "receipt: expected subject and adapter to agree with the rest, found a contradiction"
-        )
+        raise Refused("receipt.contradiction", "receipt")
     return facts
 
 
@@ -284,15 +270,16 @@ def verify(
         VerificationFailed: Form, signature or key do not hold: then nothing it says counts.
     """
     trusted = {kid: key for kid, key in trusted_keys(jwks).items() if key.purpose == "receipt"}
-    payload = open_envelope(envelope, {kid: key.public for kid, key in trusted.items()})
+    public = {kid: key.public for kid, key in trusted.items()}
+    payload = open_envelope(envelope, public, "receipt")
     found = read_json(payload, "receipt")
     facts = facts_of(found)
     kid = envelope["signatures"][0]["keyid"]
     in_log = [] if logged is None else logged(facts)
     is_logged = bool(in_log) and all(check.ok for check in in_log)
     checks = [
-        Check("form", True, "an inference receipt, version 1, and nothing beside it"),
-        Check("signature", True, "Ed25519 over the exact bytes"),
+        well("form", "form.ok"),
+        well("signature", "signature.ok"),
         _key_check(trusted[kid], facts, is_logged=is_logged),
         *in_log,
     ]
@@ -308,26 +295,27 @@ def _key_check(key: TrustedKey, facts: ReceiptFacts, *, is_logged: bool) -> Chec
     # Differences, not sums: a time at the end of all time has nothing after it.
     is_early = since - facts.completed_at > _CLOCK_TOLERANCE
     is_late = until is not None and facts.completed_at - until > _CLOCK_TOLERANCE
-    period = f"from {timestamp(since)} " + (f"to {timestamp(until)}" if until else "on")
+    period = {"kid": key.kid, "since": timestamp(since)}
+    period |= {} if until is None else {"until": timestamp(until)}
+    suffix = "" if until is None else "_until"
     if is_early or is_late:
-        said = timestamp(facts.completed_at)
-        return Check("key", False, f"{key.kid} was in use {period}, the receipt says {said}")
-    if key.last_valid_index is None:
-        return Check("key", True, f"{key.kid}, trusted for receipts {period}")
-    revoked = f"{key.kid} was revoked after entry {key.last_valid_index} of the log"
-    if facts.audit_seq > key.last_valid_index:
-        return Check("key", False, f"{revoked}, the receipt names entry {facts.audit_seq}")
+        return bad("key", f"key.off{suffix}", **period, said=timestamp(facts.completed_at))
+    last = key.last_valid_index
+    if last is None:
+        return well("key", f"key.ok{suffix}", **period)
+    if facts.audit_seq > last:
+        return bad("key", "key.after", kid=key.kid, last=last, seq=facts.audit_seq)
     if not is_logged:
-        return Check("key", False, f"{revoked}: without the log's proof its receipts do not count")
-    return Check("key", True, f"{revoked}; the log shows that this receipt is older")
+        return bad("key", "key.unproven", kid=key.kid, last=last)
+    return well("key", "key.older", kid=key.kid, last=last)
 
 
 def _text_check(
     kind: Literal["request", "response"], stated: str, text: bytes, salt: bytes | None
 ) -> Check:
     if salt is None or len(salt) != 32:
-        return Check(kind, False, "cannot be compared without the receipt's salt of 32 bytes")
+        return bad(kind, "no_salt")
     found = commitment(kind, salt, sha256(text).digest())
     if compare_digest(found, stated):
-        return Check(kind, True, f"these {len(text)} bytes are the {kind}")
-    return Check(kind, False, f"these {len(text)} bytes (with this salt) are not the {kind}")
+        return well(kind, f"{kind}.ok", count=len(text))
+    return bad(kind, f"{kind}.other", count=len(text))

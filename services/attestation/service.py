@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 from cryptography.x509 import Certificate
-from sqlalchemy import Table, insert, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from services.attestation import receipts
-from services.attestation.bundle import ENTRY_FIELDS, agreement
+from services.attestation.bundle import agreement
+from services.attestation.checks import Check, bad, well
 from services.attestation.files import Document
+from services.attestation.forms import ENTRY_FIELDS
 from services.attestation.keys import Keyring
-from services.attestation.receipts import Check, ReceiptFacts, VerifiedReceipt
+from services.attestation.receipts import ReceiptFacts, VerifiedReceipt
 from services.attestation.store import ReceiptRow
 from services.audit import record
 from services.audit.store import AuditRow
-from services.db import Database
+from services.db import Database, insert_rows
 from services.errors import NotFound
 from services.tenants.models import Actor, Permission, Role
 from services.tenants.scope import scope
@@ -65,12 +67,7 @@ class Receipts:
 
     def store(self, session: Session, *issued: StoredReceipt) -> None:
         """Keep receipts, in the transaction that also records what they tell of."""
-        if not issued:
-            return
-        # The table, not the class: the ORM's bookkeeping would cost more than the signature.
-        session.execute(
-            insert(cast(Table, ReceiptRow.__table__)), [vars(receipt) for receipt in issued]
-        )
+        insert_rows(session, ReceiptRow, [vars(receipt) for receipt in issued])
 
     def get(self, actor: Actor, receipt_id: str) -> StoredReceipt:
         """One receipt of a tenant in which the actor may ask the model or read the audit log.
@@ -166,15 +163,14 @@ class Receipts:
             row = session.execute(
                 select(*names).where(AuditRow.seq == facts.audit_seq)
             ).one_or_none()
-        where = f"entry {facts.audit_seq} of the audit log"
         if row is None:
-            return Check("audit", False, f"{where} is not there")
+            return bad("audit", "audit.missing", seq=facts.audit_seq)
         if row.leaf_hash != facts.audit_leaf_hash:
-            return Check("audit", False, f"{where} is another than the receipt was signed for")
+            return bad("audit", "audit.other", seq=facts.audit_seq)
         wrong = agreement(facts, row._asdict())
         if wrong is not None:
-            return Check("audit", False, f"{where} says something else about {wrong}")
-        return Check("audit", True, f"{where} is the one that the receipt names")
+            return bad("audit", "audit.says", seq=facts.audit_seq, field=wrong)
+        return well("audit", "audit.ok", seq=facts.audit_seq)
 
 
 def _find(session: Session, actor: Actor, receipt_id: str) -> ReceiptRow:

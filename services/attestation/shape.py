@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.attestation.strict import exact_keys
-from services.errors import VerificationFailed
+from services.attestation.words import Refused
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://param-console.dev/inference-receipt/v1"
@@ -19,18 +19,18 @@ _Check = Callable[[Any], None]
 
 @dataclass(frozen=True)
 class _Text:
-    """A string that fits a pattern."""
+    """A string that fits a pattern; else `reason` says what was expected."""
 
     pattern: str
-    words: str
+    reason: str
+    words: str = ""
 
     def at(self, where: str) -> _Check:
         fits = re.compile(self.pattern).fullmatch
 
         def check(value: Any) -> None:
             if not isinstance(value, str) or not fits(value):
-                found = repr(value)[:60] if isinstance(value, str) else type(value).__name__
-                raise VerificationFailed(f"receipt: {where}: expected {self.words}, found {found}")
+                raise Refused(f"form.{self.reason}", f"receipt: {where}", words=self.words)
 
         return check
 
@@ -42,20 +42,25 @@ class _Maybe:
     shape: Any
 
 
-_NAME = _Text(r"[^\x00-\x1f\x7f]{1,256}", "1 to 256 printable characters")
-_REASON = _Text(r"[^\x00-\x1f\x7f]{0,64}", "at most 64 printable characters")
-_HEX = _Text(r"[0-9a-f]{64}", "64 hex digits")
-_HEX_OR_NONE = _Text(r"(?:[0-9a-f]{64})?", "64 hex digits or nothing")
-_NUMBER = _Text(r"0|[1-9][0-9]{0,17}", "a whole number as a decimal string")
+def _word(*words: str) -> _Text:
+    """One of these and nothing else."""
+    return _Text("|".join(re.escape(word) for word in words), "word", ", ".join(words))
+
+
+_NAME = _Text(r"[^\x00-\x1f\x7f]{1,256}", "name")
+_REASON = _Text(r"[^\x00-\x1f\x7f]{0,64}", "reason")
+_HEX = _Text(r"[0-9a-f]{64}", "hex")
+_HEX_OR_NONE = _Text(r"(?:[0-9a-f]{64})?", "hex_or_none")
+_NUMBER = _Text(r"0|[1-9][0-9]{0,17}", "number")
 _TIME = _Text(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z",
-    "a UTC time with microseconds",
+    "time",
 )
 
 _STATEMENT: dict[str, Any] = {
-    "_type": _Text(re.escape(STATEMENT_TYPE), STATEMENT_TYPE),
-    "subject": [{"name": _Text("response", "response"), "digest": {"sha256": _HEX}}],
-    "predicateType": _Text(re.escape(PREDICATE_TYPE), PREDICATE_TYPE),
+    "_type": _word(STATEMENT_TYPE),
+    "subject": [{"name": _word("response"), "digest": {"sha256": _HEX}}],
+    "predicateType": _word(PREDICATE_TYPE),
     "predicate": {
         "receiptId": _NAME,
         "requestId": _NAME,
@@ -72,13 +77,13 @@ _STATEMENT: dict[str, Any] = {
         },
         "rollout": {
             "id": _Maybe(_NAME),
-            "arm": _Text("stable|canary|pinned|fallback", "stable, canary, pinned or fallback"),
-            "percent": _Text("100|[1-9]?[0-9]", "0 to 100 as a decimal string"),
+            "arm": _word("stable", "canary", "pinned", "fallback"),
+            "percent": _Text("100|[1-9]?[0-9]", "percent"),
         },
         "usage": {"promptTokens": _NUMBER, "completionTokens": _NUMBER},
         "cost": {
             "micro": _NUMBER,
-            "currency": _Text("[A-Z]{3}", "an ISO 4217 code"),
+            "currency": _Text("[A-Z]{3}", "currency"),
             "priceVersion": _NAME,
         },
         "guardrails": {
@@ -123,7 +128,7 @@ def _one(shape: Any, where: str) -> _Check:
 
     def check(value: Any) -> None:
         if not isinstance(value, list) or len(value) != 1:
-            raise VerificationFailed(f"receipt: {where}: expected a list of one")
+            raise Refused("form.one", f"receipt: {where}")
         inner(value[0])
 
     return check
@@ -132,8 +137,7 @@ def _one(shape: Any, where: str) -> _Check:
 def _true_or_false(where: str) -> _Check:
     def check(value: Any) -> None:
         if not isinstance(value, bool):
-            found = type(value).__name__
-            raise VerificationFailed(f"receipt: {where}: expected true or false, found {found}")
+            raise Refused("form.flag", f"receipt: {where}")
 
     return check
 

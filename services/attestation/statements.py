@@ -20,7 +20,7 @@ from services.attestation.jwks import TrustedKey, trusted_keys
 from services.attestation.keys import Key
 from services.attestation.shape import STATEMENT_TYPE
 from services.attestation.strict import exact_keys, read_json
-from services.errors import VerificationFailed
+from services.attestation.words import Refused
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 _TEXT = re.compile(r"[^\x00-\x1f\x7f]{1,256}")
@@ -89,7 +89,8 @@ def open_statement(envelope: Any, jwks: Any) -> tuple[Statement, TrustedKey]:
         VerificationFailed: Form, signature or key do not hold.
     """
     trusted = {kid: key for kid, key in trusted_keys(jwks).items() if key.purpose == "event"}
-    payload = open_envelope(envelope, {kid: key.public for kid, key in trusted.items()})
+    keys = {kid: key.public for kid, key in trusted.items()}
+    payload = open_envelope(envelope, keys, "event")
     key = trusted[envelope["signatures"][0]["keyid"]]
     found = _read(payload)
     digest = sha256(payload).hexdigest()
@@ -141,12 +142,12 @@ def _read(payload: bytes) -> dict[str, Any]:
         "statement",
     )
     if found["_type"] != STATEMENT_TYPE:
-        raise VerificationFailed(f"statement: expected the type {STATEMENT_TYPE}, found another")
+        raise Refused("statement.type", "statement", type=STATEMENT_TYPE)
     kind = found["predicateType"]
     if not isinstance(kind, str) or not _TEXT.fullmatch(kind):
-        raise VerificationFailed("statement: expected a predicateType of 1 to 256 characters")
+        raise Refused("statement.kind", "statement")
     if not isinstance(found["predicate"], dict):
-        raise VerificationFailed("statement: expected an object as predicate")
+        raise Refused("object", "statement: predicate")
     _check_digests(found["subject"], "subject", least=1)
     _check_digests(found["predicate"].get("materials", []), "materials", least=0)
     _check_previous(found["predicate"].get("previous"))
@@ -159,17 +160,15 @@ def _check_previous(value: Any) -> None:
         return
     digest = exact_keys(value, ("sha256",), "statement: previous")["sha256"]
     if not isinstance(digest, str) or not _HEX.fullmatch(digest):
-        raise VerificationFailed("statement: previous: expected a SHA-256 in hex, found another")
+        raise Refused("form.hex", "statement: previous")
 
 
 def _check_digests(listed: Any, where: str, *, least: int) -> None:
     if not isinstance(listed, list) or not least <= len(listed) <= 1000:
-        raise VerificationFailed(f"statement: {where}: expected a list of {least} to 1000")
+        raise Refused("list", f"statement: {where}", least=least, most=1000)
     for one in listed:
         fields = exact_keys(one, ("name", "digest"), f"statement: {where}")
         digest = exact_keys(fields["digest"], ("sha256",), f"statement: {where}")["sha256"]
         is_named = isinstance(fields["name"], str) and _TEXT.fullmatch(fields["name"])
         if not is_named or not isinstance(digest, str) or not _HEX.fullmatch(digest):
-            raise VerificationFailed(
-                f"statement: {where}: expected a name and a SHA-256 in hex, found another"
-            )
+            raise Refused("statement.digest", f"statement: {where}")

@@ -91,6 +91,9 @@ def _entry(line: bytes, number: int, expected: int) -> Entry:
         found: Any = orjson.loads(line)
         if not isinstance(found, dict) or found.keys() != _NAMES:
             raise ValueError("other fields than an entry has")
+        if orjson.dumps(found) != line.rstrip(b"\r\n"):
+            # Such as a name twice, of which one reader takes the first and another the last.
+            raise ValueError("it written in another way than exports are")
         entry = Entry(**{**found, "at": datetime.fromisoformat(found["at"])})
         if type(entry.seq) is not int or not isinstance(entry.details, dict):
             raise ValueError("a field of another kind")

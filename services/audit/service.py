@@ -184,12 +184,11 @@ class AuditLog:
             if not self._db.is_sqlite:
                 # One state of the database for all statements, as SQLite gives it anyway.
                 session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-            stored, stored_chain = store.state(session)
             known = store.checkpoints(session)
             walk = Walk(claims_of(known, outside, self._origin, self._open_note))
             for entry in store.walk(session):
                 walk.entry(entry)
-            return walk.end(stored, stored_chain)
+            return walk.end(*store.state(session))
 
     def _is_waiting(self) -> bool:
         with self._db.read() as session:

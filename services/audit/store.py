@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Index, Table, event, func, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Index,
+    Table,
+    bindparam,
+    event,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from services.audit.merkle import CHAIN_START, RightEdge
 from services.audit.models import Checkpoint, Entry
-from services.db import Base
+from services.db import Base, insert_rows
+from services.errors import VerificationFailed
 
 # Any constant that nothing else locks: "audit" as a number.
 _LOCK = 0x61_75_64_69_74
@@ -95,6 +107,12 @@ class CopyRow(Base):
 # Columns, not whole rows: reading through the ORM would halve the speed of verification.
 _ENTRY = [getattr(AuditRow, name) for name in Entry.__dataclass_fields__]
 
+_FIELDS = ("size", "chain_hash", "edge")
+# Made once: building them takes longer than the database does, and each answer needs them.
+_STATE = select(*(getattr(AuditStateRow, name) for name in _FIELDS))
+_FIRST_STATE = insert(AuditStateRow)
+_NEXT_STATE = update(AuditStateRow).values({name: bindparam(name) for name in _FIELDS})
+
 
 def _refusals_sqlite(table: str, key: str) -> list[str]:
     refuse = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
@@ -149,27 +167,30 @@ def lock(session: Session) -> None:
 
 def state(session: Session) -> tuple[RightEdge, bytes]:
     """The tree's right edge and the last chain hash, as they were last stored."""
-    row = session.execute(select(AuditStateRow.size, AuditStateRow.chain_hash, AuditStateRow.edge))
-    found = row.one_or_none()
+    found = session.connection().execute(_STATE).one_or_none()
     if found is None:
         return RightEdge(), CHAIN_START
-    edge = RightEdge(found.size, [bytes.fromhex(node) for node in found.edge])
-    return edge, bytes.fromhex(found.chain_hash)
+    try:
+        edge = RightEdge(found.size, [bytes.fromhex(node) for node in found.edge])
+        return edge, bytes.fromhex(found.chain_hash)
+    except (ValueError, TypeError) as error:
+        raise VerificationFailed(
+            f"audit log: expected a state that fits {found.size} entries, found it changed"
+        ) from error
 
 
 def append(session: Session, entries: list[Entry], edge: RightEdge) -> None:
     """Write entries and where the log now ends; the caller holds the lock."""
-    # The table, not the class: the ORM's bookkeeping would cost as much as the insert.
-    session.execute(insert(cast(Table, AuditRow.__table__)), [vars(entry) for entry in entries])
+    insert_rows(session, AuditRow, [vars(entry) for entry in entries])
     values = {
         "size": edge.size,
         "chain_hash": entries[-1].chain_hash,
         "edge": [node.hex() for node in edge.hashes],
     }
     if edge.size == len(entries):
-        session.execute(insert(AuditStateRow).values(id=1, **values))
+        session.connection().execute(_FIRST_STATE, {"id": 1, **values})
     else:
-        session.execute(update(AuditStateRow).values(**values))
+        session.connection().execute(_NEXT_STATE, values)
 
 
 def entries_after(
@@ -206,9 +227,33 @@ def walk(session: Session, tenant_id: str | None = None) -> Iterator[Entry]:
     """Every entry in its order, a thousand at a time."""
     # Pages, not one long cursor: a check that stops half-way leaves nothing open.
     after = 0
-    while page := entries_after(session, tenant_id=tenant_id, after=after, limit=1000):
+    while page := _page(session, tenant_id, after):
         yield from page
         after = page[-1].seq
+
+
+def _page(session: Session, tenant_id: str | None, after: int) -> list[Entry]:
+    """The next entries; those before one that cannot be read, if there is one.
+
+    Raises:
+        VerificationFailed: The very next one cannot be read; the message names it.
+    """
+    try:
+        return entries_after(session, tenant_id=tenant_id, after=after, limit=1000)
+    except (ValueError, TypeError):
+        found: list[Entry] = []
+    try:
+        while one := entries_after(session, tenant_id=tenant_id, after=after, limit=1):
+            found, after = [*found, *one], one[-1].seq
+    except (ValueError, TypeError) as error:
+        if not found:
+            mine = select(func.min(AuditRow.seq)).where(AuditRow.seq > after)
+            mine = mine if tenant_id is None else mine.where(AuditRow.tenant_id == tenant_id)
+            raise VerificationFailed(
+                f"audit log entry {session.scalar(mine)}: expected an entry, found something that "
+                "cannot be read as one; it was changed"
+            ) from error
+    return found
 
 
 def checkpoints(session: Session) -> list[Checkpoint]:

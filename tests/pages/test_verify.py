@@ -137,3 +137,22 @@ def test_a_manager_chooses_among_the_receipts_of_the_tenant(
     assert mine in options
     assert foreign not in options
     assert "The receipt holds" in page.success[0].value
+
+
+def test_details_and_limits_are_read_in_turkish_too(
+    open_page: OpenPage, services: Services
+) -> None:
+    document = json.dumps(_document(services, seeds.receipt(services))).encode()
+    page = open_page("verify", actor=None, language="tr")
+    page.file_uploader(key="verify.file").set_value(("r.json", document, "application/json")).run()
+    details = " ".join(page.dataframe[0].value["detail"])
+    assert "yanında başka bir şey yok" in details
+    assert "makbuzlar için güvenilir" in details
+    assert "trusted" not in details
+    assert "donanım tanıklığı yoktur" in texts(page)
+
+
+def test_a_refusal_is_read_in_turkish_too(open_page: OpenPage) -> None:
+    page = open_page("verify", actor=None, language="tr")
+    page.file_uploader(key="verify.file").set_value(("r.json", b"{", "application/json")).run()
+    assert "katı JSON beklenirdi" in page.error[0].value

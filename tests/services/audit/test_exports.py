@@ -75,3 +75,9 @@ def test_a_tenants_part_is_checked_entry_by_entry(lines: list[bytes], log: Audit
         verify_part([part[0], part[1].replace(b'"chat.completed"', b'"chat.forgotten"')])
     with pytest.raises(VerificationFailed, match="expected a number above"):
         verify_part([part[1], part[0]])
+
+
+def test_a_name_twice_in_a_line_is_no_entry(lines: list[bytes]) -> None:
+    doubled = [*lines[:4], lines[4].replace(b"{", b'{"action":"nothing.happened",', 1), *lines[5:]]
+    with pytest.raises(VerificationFailed, match="^audit log entry 5: .*in another way"):
+        checked(doubled)

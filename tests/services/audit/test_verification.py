@@ -133,6 +133,34 @@ def test_the_first_bad_entry_is_named(
         full.verify()
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit_log SET details = '{' WHERE seq = 5",
+        "UPDATE audit_log SET at = 'nonsense' WHERE seq = 5",
+    ],
+)
+def test_an_entry_that_cannot_even_be_read_is_named(
+    full: AuditLog, database: Database, statement: str
+) -> None:
+    if not database.is_sqlite:
+        return  # PostgreSQL refuses such content by its types.
+    tamper(database, statement)
+    with pytest.raises(VerificationFailed, match="^audit log entry 5: .*cannot be read as one"):
+        full.verify()
+
+
+def test_a_state_that_fits_no_log_is_told(full: AuditLog, database: Database) -> None:
+    tamper(
+        database,
+        "DELETE FROM audit_log",
+        "DELETE FROM audit_checkpoints",
+        "UPDATE audit_state SET size = 0",
+    )
+    with pytest.raises(VerificationFailed, match="expected a state that fits 0 entries"):
+        full.verify()
+
+
 def test_exchanged_neighbours_are_named(full: AuditLog, database: Database) -> None:
     tamper(
         database,
