@@ -1,21 +1,26 @@
 """DPO on this machine: pairs a second with TRL's defaults and with our recipe.
 
-    python bench/dpo.py [--model FOLDER] [--pairs N] [--steps N] [--threads N]
+    python bench/dpo.py [--model FOLDER] [--pairs N] [--steps N] [--threads N …] [--sides NAME …]
 
-All sides train the same LoRA on the same pairs in the same batches, each in a process of its own:
-TRL's `DPOConfig` with nothing set but steps, batch size and output folder; TRL with the settings
-that were found best for it; our recipe, where each pair is seen once (the reference is computed as
-it comes) and where all are seen several times (it is computed once). The first step of a side
-warms it up and is not counted; preparing the pairs and the reference pass are counted, spread over
-all steps. CPU seconds are what to compare on a machine that does other work too, with one thread:
-several wait for each other, and waiting counts.
+All sides train the same LoRA on the same pairs in the same batches, each in a process of its own,
+with the same number of threads: TRL's `DPOConfig` with nothing set but steps, batch size and output
+folder (so bf16 autocast over float32 weights, gradient checkpointing, each prompt read with each
+answer, padded, and the reference computed as it comes); TRL with the settings that were found best
+for it; our recipe, where each pair is seen once (the reference is computed as it comes) and where
+all are seen several times (it is computed once). The first step of a side warms it up and is not
+counted; preparing the pairs and the reference pass are counted, spread over all steps.
+
+Pairs a second are by the clock, so other work on the machine counts in them. Processor seconds a
+pair do not know it, but count the waiting of threads for each other: with one thread they are what
+to compare, with several the clock on a machine that does nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
+import multiprocessing
+import os
 import sys
 import tempfile
 import time
@@ -42,19 +47,20 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=None, help="folder of a base model")
     parser.add_argument("--pairs", type=int, default=16)
     parser.add_argument("--steps", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=1, help="0 leaves it to torch")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--side", choices=list(NAMES), help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1], help="of each side")
+    parser.add_argument("--sides", choices=list(NAMES), nargs="+", default=list(NAMES))
+    parser.add_argument("--json", action="store_true", help="a line a side, as it is measured")
     options = parser.parse_args()
     options.model = options.model or installed_model()
-    if options.side:
-        print(json.dumps(measure(options)))
-        return
-    sides = [in_own_process(side) for side in NAMES]
-    if options.json:
-        print(json.dumps(sides))
-    else:
-        show(sides)
+    import services.training.recipe  # noqa: F401 - loaded once, for all that are forked
+
+    for threads in options.threads:
+        sides = []
+        for side in options.sides:
+            sides.append(in_own_process(options, side, threads))
+            if options.json:
+                print(json.dumps(sides[-1]), flush=True)
+        show(sides, threads)
 
 
 def installed_model() -> Path:
@@ -66,17 +72,28 @@ def installed_model() -> Path:
     return resolve(found.base_model, found.models_dir).path
 
 
-def in_own_process(side: str) -> dict[str, Any]:
-    """Measure one side, apart from the memory and the threads of the other."""
-    command = [sys.executable, "-W", "ignore", *sys.argv, "--side", side]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"the side {side} failed:\n{done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+def in_own_process(options: argparse.Namespace, side: str, threads: int) -> dict[str, Any]:
+    """Measure one side, apart from the memory and the threads of the others."""
+    context = multiprocessing.get_context("fork")
+    mine, its = context.Pipe(duplex=False)
+
+    def work() -> None:
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)
+        its.send(measure(options, side, threads))
+
+    process = context.Process(target=work)
+    process.start()
+    its.close()
+    try:
+        found: dict[str, Any] = mine.recv()
+    except EOFError:
+        sys.exit(f"the side {side} failed")
+    process.join()
     return found
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
+def measure(options: argparse.Namespace, side: str, threads: int) -> dict[str, Any]:
     """Train a few steps with one side's settings.
 
     Returns:
@@ -91,25 +108,24 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from services.training.folder import RunFolder
     from services.training.models import DpoSpec
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(threads)
     spec = DpoSpec.from_preset(
         "quick", alias="bench", dataset_id="demo", base_model="base", sft_weight=0.0,
         max_steps=options.steps, batch_size=BATCH, max_length=512,
         advanced={
-            "packed": "off" if options.side == "tuned" else "auto",
-            "precompute_reference": "off" if options.side == "once" else "on",
+            "packed": "off" if side == "tuned" else "auto",
+            "precompute_reference": "off" if side == "once" else "on",
         },
     )  # fmt: skip
-    precision = "float32" if options.side == "float32" else trainers.chosen_precision("auto")
+    precision = "float32" if side == "float32" else trainers.chosen_precision("auto")
     tokenizer = transformers.AutoTokenizer.from_pretrained(options.model)
     rows, _ = data.arranged(tokenizer, data.read_pairs(DEMO)[: options.pairs], spec)
     with tempfile.TemporaryDirectory() as folder:
         base = trainers.load_base(
-            str(options.model), "float32" if options.side == "defaults" else precision
+            str(options.model), "float32" if side == "defaults" else precision
         )
         began, busy = time.perf_counter(), time.process_time()
-        if options.side == "defaults":
+        if side == "defaults":
             trainer = defaults_trainer(base, tokenizer, rows, spec, folder)
         else:
             trainer = trainers.build_trainer(
@@ -125,8 +141,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     wall = clock.wall[-1] - clock.wall[0] + prepared * (1 - 1 / options.steps)
     cpu = clock.cpu[-1] - clock.cpu[0] + prepared_busy * (1 - 1 / options.steps)
     return {
-        "side": options.side,
-        "precision": "bfloat16 autocast" if options.side == "defaults" else precision,
+        "side": side,
+        "threads": threads,
+        "precision": "bfloat16 autocast" if side == "defaults" else precision,
         "pairs_per_s": round(pairs / wall, 3),
         "cpu_s_per_pair": round(cpu / pairs, 2),
         "peak_rss_mb": round(peak_rss_mb()),
@@ -172,17 +189,19 @@ def stop_watch(transformers: Any) -> Any:
     return StopWatch()
 
 
-def show(sides: list[dict[str, Any]]) -> None:
+def show(sides: list[dict[str, Any]], threads: int) -> None:
     """Print one row a side."""
-    table = Table(title="DPO, LoRA r 16 on all linear layers, batch 4")
-    for column in ("settings", "precision", "pairs/s", "CPU s a pair", "peak MiB", "times faster"):
-        table.add_column(column)
-    slow = sides[0]["cpu_s_per_pair"]
+    table = Table(title=f"DPO, LoRA r 16 on all linear layers, batch {BATCH}, threads: {threads}")
+    for column in (
+        "settings", "precision", "pairs/s", "times", "CPU s a pair", "times less", "peak MiB"
+    ):  # fmt: skip
+        table.add_column(column, justify="left" if column in ("settings", "precision") else "right")
+    slow = sides[0]
     for side in sides:
         table.add_row(
             NAMES[side["side"]], side["precision"], f"{side['pairs_per_s']:.2f}",
-            f"{side['cpu_s_per_pair']:.2f}", str(side["peak_rss_mb"]),
-            f"{slow / side['cpu_s_per_pair']:.1f}",
+            f"{side['pairs_per_s'] / slow['pairs_per_s']:.1f}", f"{side['cpu_s_per_pair']:.2f}",
+            f"{slow['cpu_s_per_pair'] / side['cpu_s_per_pair']:.1f}", str(side["peak_rss_mb"]),
         )  # fmt: skip
     Console().print(table)
 

@@ -1,7 +1,8 @@
 """The list of training runs at size: `python bench/runs.py [--runs 500] [--steps 2000]`.
 
 Makes runs in a fresh SQLite home, one of them with a long curve, and prints how long the service
-takes for everything that the page asks when it opens.
+takes for everything that the page asks when it opens, and how long the page takes in headless
+Chromium from the click on its name to the painted list.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
+from bench.card import _environment as environment
+from bench.opening import CHROMIUM, PASSWORD, Opening, free_port, opened
+from services import bootstrap, settings
 from services.db import Database, new_id, utcnow
 from services.db.revise import declared_tables
 from services.jobs.models import JobStatus
-from services.jobs.service import Jobs
 from services.jobs.store import JobRow
-from services.preferences.service import Preferences
-from services.tenants.models import Actor
+from services.tenants.models import Actor, Limits, Role
 from services.training.folder import RunFolder
 from services.training.models import DpoSpec, Point
 from services.training.service import Training
@@ -35,6 +38,7 @@ from services.training.store import RunRow
 TENANT = "bench"
 SYSTEM = Actor.system("bench")
 TIMES = 9
+TARGET_MS = 500
 
 
 def main() -> None:
@@ -42,16 +46,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--times", type=int, default=9, help="openings of the page")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        db = Database(f"sqlite:///{home / 'param.db'}")
-        declared_tables().create_all(db.engine)
-        training = Training(
-            db, Jobs(db), Preferences(db, datasets_dir=home / "datasets"),
-            runs_dir=home / "runs", models_dir=home / "models",
+        home, port = Path(folder), free_port()
+        built = bootstrap.build(settings.load(environment(home, port)))
+        declared_tables().create_all(built.db.engine)
+        built.tenants.create(SYSTEM, "Bench", limits=Limits(5, 100, 10_000))
+        built.tenants.create_user(
+            SYSTEM, "engineer", display_name="Engineer", password=PASSWORD,
+            grants={TENANT: frozenset({Role.ENGINEER})},
         )  # fmt: skip
-        newest = fill(db, training, options.runs, options.steps)
+        training = built.training
+        newest = fill(built.db, training, options.runs, options.steps)
         show(
             options,
             {
@@ -61,7 +68,11 @@ def main() -> None:
                 "the log's end": timed(lambda: training.log_tail(SYSTEM, newest)),
             },
         )
-        db.close()
+        built.close()
+        if CHROMIUM is None:
+            print("the page: left out, Chromium is not on this machine")
+        else:
+            show_opening(opened(home, port, "train", user="engineer", times=options.times))
 
 
 def fill(db: Database, training: Training, n_runs: int, n_steps: int) -> str:
@@ -121,6 +132,21 @@ def show(options: argparse.Namespace, found: dict[str, list[float]]) -> None:
     for name, times in found.items():
         table.add_row(name, f"{statistics.median(times):.1f}", f"{times[-1]:.1f}")
     Console().print(table)
+
+
+def show_opening(found: list[Opening]) -> None:
+    """Print how long the page took."""
+    table = Table(title=f"Train, from the click to the painted list, {len(found)} times")
+    for column in ("what", "median ms", "slowest ms"):
+        table.add_column(column, justify="left" if column == "what" else "right")
+    for name, times in (
+        (f"by the clock (at most {TARGET_MS})", sorted(one.clock for one in found)),
+        ("processor time of the console", sorted(one.server for one in found)),
+        ("processor time of the page's thread", sorted(one.browser for one in found)),
+    ):
+        table.add_row(name, f"{statistics.median(times):.0f}", f"{times[-1]:.0f}")
+    Console().print(table)
+    print("load of the machine meanwhile: {:.1f}, {:.1f}, {:.1f}".format(*psutil.getloadavg()))
 
 
 if __name__ == "__main__":

@@ -125,9 +125,13 @@ def page() -> None:
     tenant = wiring.services().tenants.get(actor, state.require_tenant())
     has_runs, moving = wiring.services().training.standing(actor, tenant.id)
     heading.draw(t("nav.train"), t("train.caption"))
+    above = st.container()
+    if has_runs:
+        # The list first: it is what most come for, and the form above it takes longer.
+        st.fragment(board, run_every="2s" if moving else None)(tenant.id, moving=moving)
     if actor.may(Permission.TRAIN, tenant.id):
         cloning = bool(state.get(train_form.CLONE))
-        with st.expander(
+        with above.expander(
             t("train.new"),
             icon=":material/add:",
             expanded=not has_runs or cloning,
@@ -136,8 +140,6 @@ def page() -> None:
             train_form.draw(actor, tenant)
     if not has_runs:
         empty.draw(t("train.empty"), t("train.empty_text"), icon="model_training")
-        return
-    st.fragment(board, run_every="2s" if moving else None)(tenant.id, moving=moving)
 
 
 page()

@@ -51,7 +51,7 @@ class Settings:
         max_upload_mb: Largest file that is imported, MiB.
         torch_threads: CPU threads of the engine and of training; 0 leaves it to torch.
         training_devices: What this host trains on, one run at a time each: `auto`, or `cpu` and
-            `cuda:N` parted by commas.
+            `cuda:N` parted by commas; GPUs joined by + train one run together.
         worker_host: Name of this host among those that share the database; its own by default.
         session_hours: How long a sign-in lasts, hours.
         log_level: Level name of the `logging` module.
@@ -68,7 +68,8 @@ class Settings:
         cluster_home: Where pods see `home`; the same path if empty.
         cluster_queue: Kueue's LocalQueue for runs; empty where Kueue does not decide.
         cluster_runtime: ClusterTrainingRuntime that runs begin from.
-        cluster_gpus: GPUs of a run on the cluster.
+        cluster_gpus: GPUs of a run on the cluster, on each of its nodes.
+        cluster_nodes: Nodes that a run there is spread over.
         cluster_cpu: CPU request of a run there, as Kubernetes writes quantities.
         cluster_memory: Memory of a run there, likewise.
         engine_connect_s: How long the gateway waits for a connection to an engine, seconds.
@@ -141,6 +142,7 @@ class Settings:
     cluster_queue: str = ""
     cluster_runtime: str = "torch-distributed"
     cluster_gpus: int = 1
+    cluster_nodes: int = 1
     cluster_cpu: str = "4"
     cluster_memory: str = "16Gi"
     training_devices: str = "auto"
@@ -320,7 +322,7 @@ def _build(values: dict[str, Any], cwd: Path) -> Settings:
 def _cluster(values: Mapping[str, Any]) -> dict[str, Any]:
     """Which cluster there is, and what runs are given on it."""
     texts = {one.name: one.default for one in fields(Settings)
-             if one.name.startswith(("kube", "cluster_")) and one.name != "cluster_gpus"}  # fmt: skip
+             if one.name.startswith(("kube", "cluster_")) and one.name not in ("cluster_gpus", "cluster_nodes")}  # fmt: skip
     found = {name: str(values.get(name, default)).strip() for name, default in texts.items()}
     for name in ("cluster_namespace", "cluster_volume", "cluster_queue", "cluster_runtime"):
         if not re.fullmatch(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?)?", found[name]):
@@ -344,7 +346,10 @@ def _cluster(values: Mapping[str, Any]) -> dict[str, Any]:
                 raise WrongConfiguration(
                     f"PARAM_{other.upper()}: expected it beside PARAM_{name.upper()}, found none"
                 )
-    return found | {"cluster_gpus": _integer(values, "cluster_gpus", 1, 0, 64)}
+    return found | {
+        "cluster_gpus": _integer(values, "cluster_gpus", 1, 0, 64),
+        "cluster_nodes": _integer(values, "cluster_nodes", 1, 1, 64),
+    }
 
 
 def _evidence(values: Mapping[str, Any]) -> dict[str, Any]:

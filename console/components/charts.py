@@ -30,8 +30,8 @@ def draw(figure: go.Figure, *, key: str, height_px: int = HEIGHT_PX) -> None:
         bargap=0.35,
         separators=",." if language() == "tr" else ".,",
     )
-    figure.update_xaxes(showgrid=False, zeroline=False)
-    figure.update_yaxes(zeroline=False)
+    figure.update_xaxes(showgrid=False, zeroline=False, exponentformat="none")
+    figure.update_yaxes(zeroline=False, exponentformat="none")
     st.plotly_chart(figure, key=key, config={"displayModeBar": False, "scrollZoom": False})
 
 

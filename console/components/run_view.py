@@ -21,7 +21,7 @@ SMOOTH_STEPS = 8
 CURVES = ("loss", "margin", "accuracy", "learning_rate", "tokens_per_s", "rss_mb")
 MAX_DRAWN = 800
 """More points than a chart is wide are not drawn."""
-_CALM = ("learning_rate", "rss_mb")
+_CALM = ("learning_rate", "rss_mb", "gpu_mb")
 """Do not jump, and are drawn as they are."""
 
 _STAGES = {
@@ -79,8 +79,9 @@ def _figures(last: Point) -> None:
 
 def _curves(points: Sequence[Point]) -> None:
     drawn = thinned(points, MAX_DRAWN)
+    on_gpu = points[-1].gpu_mb > 0
     with st.grid(3, min_column_width=260):
-        for name in CURVES:
+        for name in (*CURVES[:-1], "gpu_mb" if on_gpu else "rss_mb"):
             with st.container():
                 st.markdown(f"**{t(f'train.{name}')}**", help=t(f"train.{name}_curve_help"))
                 charts.draw(
@@ -159,6 +160,8 @@ def _facts(run: Run, zone: str) -> list[dict[str, str]]:
         **({t("train.parent"): run.parent_id} if run.parent_id else {}),
         "MLflow": run.mlflow_run_id or "–",
     }
+    if processes := run.result.get("processes"):
+        facts[t("train.processes")] = number(processes)
     told = {**run.spec.as_json(), **run.spec.more.as_json()}
     del told["advanced"]
     facts |= {name: str(value) for name, value in told.items()}

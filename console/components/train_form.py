@@ -8,7 +8,7 @@ import streamlit as st
 
 from console import auth, state, wiring
 from console.components import errors, train_plan
-from console.i18n import percent, t, when
+from console.i18n import percent, percent_format, t, when
 from labeling.noise import label_noise
 from services.preferences.models import Dataset, PairStatus
 from services.tenants.models import Actor, Tenant
@@ -103,7 +103,7 @@ def _more(tenant: Tenant, preset: str, start: DpoSpec, dataset: str) -> None:
             _field(preset, name, getattr(start, name))
         if dataset == FREEZE:
             st.slider(
-                t("train.held_out"), 5, 50, 10, 5, format="%d %%", key="train.held_out",
+                t("train.held_out"), 5, 50, 10, 5, format=percent_format(), key="train.held_out",
                 help=t("train.held_out_help"),
             )  # fmt: skip
     st.button(

@@ -30,6 +30,7 @@ from typing import Any, Protocol, TextIO
 import psutil
 
 from services.errors import ConsoleError
+from services.jobs.devices import visible
 from services.jobs.worker import JobContext, JobTaken
 
 POLL_S = 0.5
@@ -99,14 +100,13 @@ class ChildProcess:
         """Start it and hand the lock on; its process id.
 
         Args:
-            device: `cpu`, or `cuda:N` for the only one that it is to see; empty for all.
+            device: A slot as `devices` names it: what it is to see; empty for all.
         """
         self._folder.remove("child.json")
         command = [sys.executable, "-m", self._module, str(self._folder.path)]
         if device:
             # Set by `env`, which becomes the process: it has to be there before torch is.
-            visible = device.removeprefix("cuda:") if device != "cpu" else ""
-            command = ["env", f"CUDA_VISIBLE_DEVICES={visible}", *command]
+            command = ["env", f"CUDA_VISIBLE_DEVICES={visible(device)}", *command]
         with self._folder.log.open("ab") as output:
             self._process = subprocess.Popen(
                 [*command, "--lock-fd", str(lock.fileno())],

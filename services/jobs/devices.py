@@ -8,7 +8,9 @@ from pathlib import Path
 from services.errors import WrongConfiguration
 
 AUTO = "auto"
-_NAME = re.compile(r"cpu|cuda:\d{1,3}")
+JOIN = "+"
+"""Between the devices of one slot: `cuda:0+cuda:1` trains one run on both."""
+_NAME = re.compile(r"cpu(\+cpu)*|cuda:\d{1,3}(\+cuda:\d{1,3})*")
 _GPU_FILE = re.compile(r"nvidia(\d+)")
 
 
@@ -17,7 +19,8 @@ def devices(asked: str, *, dev: Path = Path("/dev")) -> tuple[str, ...]:
 
     Args:
         asked: Names parted by commas, `cpu` or `cuda:N` (twice `cpu` trains two runs at once);
-            `auto` for every NVIDIA GPU that the system shows, or one `cpu` where there is none.
+            several joined by + are one slot, whose runs use all of them, a process each; `auto`
+            for every NVIDIA GPU that the system shows, or one `cpu` where there is none.
         dev: Where the system shows devices.
 
     Raises:
@@ -36,9 +39,20 @@ def devices(asked: str, *, dev: Path = Path("/dev")) -> tuple[str, ...]:
         raise WrongConfiguration(
             f"PARAM_TRAINING_DEVICES: expected auto, or cpu and cuda:N parted by commas, found {wrong!r}"
         )
-    twice = next((name for name in names if name != "cpu" and names.count(name) > 1), None)
+    single = [one for name in names for one in name.split(JOIN)]
+    twice = next((one for one in single if one != "cpu" and single.count(one) > 1), None)
     if twice is not None:
         raise WrongConfiguration(
             f"PARAM_TRAINING_DEVICES: expected each GPU once, found {twice} twice"
         )
     return names
+
+
+def processes(device: str) -> int:
+    """How many processes train a run of this slot together: one for each of its devices."""
+    return device.count(JOIN) + 1
+
+
+def visible(device: str) -> str:
+    """The slot's GPUs as CUDA_VISIBLE_DEVICES takes them; empty for a CPU."""
+    return ",".join(name.removeprefix("cuda:") for name in device.split(JOIN) if name != "cpu")

@@ -128,7 +128,9 @@ class Jobs:
             row = self._visible(actor, job_id, store.locked(session, job_id), Permission.TRAIN)
             status = JobStatus(row.status)
             if status.is_final:
-                raise Conflict(f"job {job_id}: expected a waiting or running job, found {status}")
+                raise Conflict(
+                    f"job {job_id}: expected a waiting or running job, found {status}"
+                ).because("job_ended")
             lives_on = QUEUES[row.queue].lives_on and row.attempt > 0
             if not lives_on and (status is JobStatus.QUEUED or self._is_lost(row)):
                 release(row, JobStatus.STOPPED, "stopped before it ran on")
@@ -153,7 +155,7 @@ class Jobs:
             if row.status not in {JobStatus.STOPPED, JobStatus.FAILED}:
                 raise Conflict(
                     f"job {job_id}: expected a stopped or failed job, found {row.status}"
-                )
+                ).because("job_not_ended")
             release(row, JobStatus.QUEUED, "waiting for a worker")
             row.error, row.ended_at, row.crashes = None, None, 0
             self._record(session, actor, "job.resumed", row, {"kind": row.kind})

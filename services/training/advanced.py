@@ -70,7 +70,7 @@ class Advanced:
             raise InvalidInput(
                 f"advanced: unknown key {sorted(unknown)[0]!r}; known keys are "
                 f"{', '.join(sorted(known))}"
-            )
+            ).because("unknown_setting", found=sorted(unknown)[0], allowed=sorted(known))
         return cls(**{name: _checked(known[name], value) for name, value in values.items()})
 
     @classmethod
@@ -83,7 +83,7 @@ class Advanced:
         if len(text) > MAX_YAML_CHARS:
             raise InvalidInput(
                 f"advanced: expected at most {MAX_YAML_CHARS} characters, found {len(text)}"
-            )
+            ).because("too_long", field="advanced", most=MAX_YAML_CHARS, found=len(text))
         try:
             found = yaml.load(text, _Loader)  # noqa: S506 - the loader is a safe one
         except yaml.YAMLError as error:
@@ -94,7 +94,9 @@ class Advanced:
         if found is None:
             return cls()
         if not isinstance(found, dict):
-            raise InvalidInput(f"advanced: expected lines of the form key: value, found {found!r}")
+            raise InvalidInput(
+                f"advanced: expected lines of the form key: value, found {found!r}"
+            ).because("key_value_lines")
         return cls.from_json(found)
 
     def as_json(self) -> dict[str, Any]:
@@ -136,7 +138,9 @@ def _checked(one: Any, value: Any) -> Any:
     if allowed is not None:
         word = {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
         if word not in allowed:
-            raise InvalidInput(f"{one.name}: expected one of {', '.join(allowed)}, found {value!r}")
+            raise InvalidInput(
+                f"{one.name}: expected one of {', '.join(allowed)}, found {value!r}"
+            ).because("one_of", field=one.name, allowed=list(allowed), found=value)
         return word
     whole = isinstance(one.default, int)
     if isinstance(value, str):  # YAML 1.1 reads 1e-8 as text
@@ -145,7 +149,9 @@ def _checked(one: Any, value: Any) -> Any:
     fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     if not fits or not math.isfinite(value) or not low <= value <= high:
         what = "a whole number" if whole else "a number"
-        raise InvalidInput(f"{one.name}: expected {what} from {low} to {high}, found {value!r}")
+        raise InvalidInput(
+            f"{one.name}: expected {what} from {low} to {high}, found {value!r}"
+        ).because("range", field=one.name, low=low, high=high, found=value)
     return value if whole else float(value)
 
 

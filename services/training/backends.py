@@ -85,9 +85,10 @@ class RunBackend(Protocol):
             run_dir: The run's folder; it exists.
             spec: What the process is told: the content of `spec.json`, which this call writes.
                 Its keys: `run_id`, `spec` (the fields of `DpoSpec`), `base_model`, `base_path`,
-                `base_digest`, `dataset_folder`, `dataset_sha256`, `threads`, `device` (`cpu`,
-                `cuda:0`, or empty for what is found there). A backend whose process sees the
-                folders under other names rewrites the paths.
+                `base_digest`, `dataset_folder`, `dataset_sha256`, `threads`, `device` (a slot
+                such as `cpu`, `cuda:0`, `cuda:0+cuda:1`, or empty for what is found there),
+                `processes` (how many train together, 1 unless it is said). A backend whose
+                process sees the folders under other names rewrites the paths.
         """
         ...
 

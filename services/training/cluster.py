@@ -119,10 +119,19 @@ class ClusterRuns:
     def _order(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """What the process is told, in the words of its own machine."""
         paths = {name: self._place.inside(str(spec[name])) for name in _PATHS if name in spec}
-        return {**spec, **paths, "threads": self._place.threads, "device": ""}
+        place = self._place
+        processes = max(place.gpus, 1)
+        threads = -(-place.threads // processes)
+        told = {"processes": processes, "nodes": place.nodes, "threads": threads, "device": ""}
+        return {**spec, **paths, **told}
 
     def _manifest(self, kind: Kind, run_dir: Path) -> dict[str, Any]:
         if kind is JOB:
+            if self._place.nodes > 1:
+                raise ClusterRefused(
+                    f"plain Job: expected PARAM_CLUSTER_NODES 1, found {self._place.nodes}; "
+                    "several nodes need Kubeflow Trainer, which this cluster does not have"
+                )
             return plain_job(self._place, run_dir.name, run_dir)
         schema = self._cluster.schema(TRAIN_JOB)
         assert schema is not None, "the kind was chosen because its schema is there"

@@ -22,12 +22,17 @@ TEMPLATE_TOKENS = 36
 """Of a chat template, with its own system message."""
 FLOPS_A_S = 60e9
 """Of one CPU core in float32, as a first guess where no run was measured."""
-PROCESS_MB = 900.0
+PROCESS_MB = 500.0
 """What torch and its libraries take before any weight, MiB."""
+KEPT_BYTES = 3.0
+"""Of each number that the backward pass needs; in bf16, too, since the adapter's are float32."""
 BEGIN_S = 20.0
 """From the start of the process to its first step, seconds."""
 ADAPTER_BYTES = 16
 """A float32 weight of the adapter: itself, its gradient, and Adam's two means."""
+
+MARGIN = 0.25
+"""How far the memory may be off, as a share; `bench/memory.py` measures it."""
 
 _BYTES = {"bfloat16": 2.0, "float32": 4.0}
 
@@ -144,11 +149,11 @@ def _memory_mb(spec: DpoSpec, shape: Shape, longest: int) -> float:
     adapter = spec.lora_r * shape.layers * (10 * shape.hidden + 3 * shape.inner)
     batch = spec.more.micro_batch_size or spec.batch_size
     # Kept for each token and layer: the inputs of norms, projections and gates, and the adapters'.
-    kept = shape.layers * (14 * shape.hidden + 6 * shape.inner) * number
+    kept = shape.layers * (14 * shape.hidden + 6 * shape.inner) * KEPT_BYTES
     if spec.more.gradient_checkpointing == "on":
         kept /= 6
     answers = batch * longest / 2
-    logits = min(answers, 256) * shape.vocabulary * 12
+    logits = min(answers, 256) * shape.vocabulary * 8
     total = shape.parameters * stored + adapter * ADAPTER_BYTES + batch * longest * kept + logits
     return total / 2**20
 

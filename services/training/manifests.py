@@ -20,6 +20,8 @@ QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 RUN_LABEL = "param-console/run"
 PATCHER = "param-console/runs"
 MODULE = "services.training.pod"
+_MEETING = ["--node", "$(PET_NODE_RANK)", "--meet", "$(PET_MASTER_ADDR):$(PET_MASTER_PORT)"]
+"""Kubernetes fills in what the Trainer's torch runtime sets for each node."""
 _POD_PATCH = (
     "spec.runtimePatches.trainingRuntimeSpec.template.spec.replicatedJobs.template.spec.template"
 )
@@ -37,7 +39,8 @@ class Place:
         pod_home: The same folder as pods see it: where the volume is mounted.
         queue: Kueue's LocalQueue; empty where Kueue does not decide.
         runtime: ClusterTrainingRuntime that a TrainJob begins from.
-        gpus: GPUs of a run; 0 for none.
+        gpus: GPUs of a run on each of its nodes, a process each; 0 for none.
+        nodes: Over how many nodes a run is spread; several need Kubeflow Trainer.
         cpu: CPU request of a run, as Kubernetes writes quantities.
         memory: Likewise; also its limit, so that a run is ended before its neighbours are.
     """
@@ -50,6 +53,7 @@ class Place:
     queue: str = ""
     runtime: str = "torch-distributed"
     gpus: int = 0
+    nodes: int = 1
     cpu: str = "4"
     memory: str = "16Gi"
 
@@ -88,6 +92,7 @@ def place_of(settings: Settings) -> Place:
         queue=settings.cluster_queue,
         runtime=settings.cluster_runtime,
         gpus=settings.cluster_gpus,
+        nodes=settings.cluster_nodes,
         cpu=settings.cluster_cpu,
         memory=settings.cluster_memory,
     )
@@ -125,8 +130,8 @@ def train_job(place: Place, run_id: str, run_dir: Path, schema: Schema) -> dict[
             },
             "trainer": {
                 "image": place.image,
-                "command": _command(place, run_dir),
-                "numNodes": 1,
+                "command": [*_command(place, run_dir), *(_MEETING if place.nodes > 1 else [])],
+                "numNodes": place.nodes,
                 "resourcesPerNode": _resources(place),
             },
             "runtimePatches": [
@@ -198,8 +203,13 @@ def _resources(place: Place) -> dict[str, Any]:
 
 
 def _volumes(place: Place) -> list[dict[str, Any]]:
-    return [{"name": "home", "persistentVolumeClaim": {"claimName": place.volume}}]
+    home = {"name": "home", "persistentVolumeClaim": {"claimName": place.volume}}
+    # NCCL's processes meet in shared memory, of which a container has 64 MiB unless it says more.
+    shared = {"name": "shm", "emptyDir": {"medium": "Memory"}}
+    return [home, shared] if place.gpus > 1 else [home]
 
 
 def _mounts(place: Place) -> list[dict[str, Any]]:
-    return [{"name": "home", "mountPath": str(place.pod_home)}]
+    home = {"name": "home", "mountPath": str(place.pod_home)}
+    shared = {"name": "shm", "mountPath": "/dev/shm"}  # noqa: S108 - not a file of ours
+    return [home, shared] if place.gpus > 1 else [home]

@@ -87,7 +87,9 @@ class DpoSpec:
             InvalidInput: There is no such preset, or a field is unknown or out of range.
         """
         if name not in PRESETS:
-            raise InvalidInput(f"preset: expected one of {', '.join(PRESETS)}, found {name!r}")
+            raise InvalidInput(
+                f"preset: expected one of {', '.join(PRESETS)}, found {name!r}"
+            ).because("one_of", field="preset", allowed=list(PRESETS), found=name)
         values = {**PRESETS[name], **changes, "preset": name}
         return cls.from_json(
             {"alias": alias, "dataset_id": dataset_id, "base_model": base_model, **values}
@@ -191,12 +193,12 @@ def validate(spec: DpoSpec) -> DpoSpec:
     if not isinstance(spec.alias, str) or not ALIAS_RULE.fullmatch(spec.alias):
         raise InvalidInput(
             f"alias: expected 1 to 48 of a-z, 0-9 and -, not beginning with -, found {spec.alias!r}"
-        )
+        ).because("run_alias_form", found=spec.alias)
     for name, allowed in _CHOICES.items():
         if getattr(spec, name) not in allowed:
             raise InvalidInput(
                 f"{name}: expected one of {', '.join(allowed)}, found {getattr(spec, name)!r}"
-            )
+            ).because("one_of", field=name, allowed=list(allowed), found=getattr(spec, name))
     for name in ("dataset_id", "base_model", "preset"):
         if not isinstance(getattr(spec, name), str) or not getattr(spec, name):
             raise InvalidInput(f"{name}: expected text, found {getattr(spec, name)!r}")
@@ -219,14 +221,16 @@ def _fitting(spec: DpoSpec, more: Advanced) -> None:
         raise InvalidInput(
             f"label_smoothing: expected 0 with the loss {spec.loss_type} (only robust knows wrong "
             f"labels), found {spec.label_smoothing}"
-        )
+        ).because("smoothing_without_robust", loss=spec.loss_type)
     if spec.loss_type == "kto" and spec.sft_weight:
-        raise InvalidInput(f"sft_weight: expected 0 with the loss kto, found {spec.sft_weight}")
+        raise InvalidInput(
+            f"sft_weight: expected 0 with the loss kto, found {spec.sft_weight}"
+        ).because("kto_without_sft")
     if more.micro_batch_size and spec.batch_size % more.micro_batch_size:
         raise InvalidInput(
             f"micro_batch_size: expected a divisor of batch_size ({spec.batch_size}), "
             f"found {more.micro_batch_size}"
-        )
+        ).because("batch_divisor", batch=spec.batch_size, found=more.micro_batch_size)
 
 
 def _number(name: str, value: Any) -> Any:
@@ -238,7 +242,7 @@ def _number(name: str, value: Any) -> Any:
         what = "a number" if kind is float else "a whole number"
         raise InvalidInput(
             f"{name}: expected {what} from {low} to {high} ({unit}), found {value!r}"
-        )
+        ).because("range", field=name, low=low, high=high, found=value)
     return float(value) if kind is float else value
 
 
@@ -296,8 +300,9 @@ class Point:
         accuracy: Share of the batch's pairs whose chosen reward is strictly higher, 0 to 1.
         grad_norm: Before clipping.
         tokens_per_s: Both answers counted, padding not.
-        rss_mb: Memory of the process, MiB.
+        rss_mb: Memory of the process, MiB; of all of them where several train together.
         eta_s: Seconds that the remaining steps should take.
+        gpu_mb: The most GPU memory held so far, MiB, likewise; 0 without a GPU.
     """
 
     step: int
@@ -313,6 +318,7 @@ class Point:
     rss_mb: float
     eta_s: float
     at: float
+    gpu_mb: float = 0.0
 
     @property
     def curves(self) -> dict[str, float]:
@@ -321,4 +327,5 @@ class Point:
             "loss", "margin", "accuracy", "chosen_reward", "rejected_reward",
             "learning_rate", "grad_norm", "tokens_per_s", "rss_mb",
         )  # fmt: skip
-        return {name: getattr(self, name) for name in names}
+        on_gpu = ("gpu_mb",) if self.gpu_mb else ()
+        return {name: getattr(self, name) for name in (*names, *on_gpu)}

@@ -19,19 +19,22 @@ import transformers
 import trl
 
 from services.errors import Conflict
+from services.training import together
 from services.training.folder import RunFolder, file_sha256
 from services.training.models import DpoSpec
 from services.training.packed import PackedDpoTrainer
 from services.training.recorder import Recorder
 from services.training.rows import arranged, read, source
-from services.training.trainers import build_trainer, chosen_precision, load_base
+from services.training.trainers import build_trainer, chosen_precision, forget_shared, load_base
 
 if TYPE_CHECKING:
-    from services.training.dpo import StopSwitch
+    from services.training.group import Switch
 
 
-def train(folder: RunFolder, switch: StopSwitch) -> dict[str, Any]:
+def train(folder: RunFolder, switch: Switch) -> dict[str, Any]:
     """Train the run in the folder from its last whole checkpoint, or from the start.
+
+    Several processes that train it together all call this; the first of them writes.
 
     Returns:
         The content of `result.json` but for time and memory.
@@ -57,24 +60,27 @@ def train(folder: RunFolder, switch: StopSwitch) -> dict[str, Any]:
     )
     recorder = Recorder(folder, switch)
     trainer.add_callback(recorder)
-    checkpoint = folder.last_checkpoint()
-    recorder.forget_after(checkpoint)
+    checkpoint = together.the_firsts(folder.last_checkpoint())
+    if trainer.is_world_process_zero():
+        recorder.forget_after(checkpoint)
     folder.write("stage.json", {"stage": "training"})
     switch.in_training = True
-    if switch.asked:
+    if recorder.is_asked_to_stop():
         return {"outcome": "stopped"}
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    forget_shared(folder)
     step, max_steps = trainer.state.global_step, trainer.state.max_steps
     facts = {
         "step": step, "max_steps": max_steps, "pairs": len(rows), "dropped_long": dropped,
         "precision": precision, "packed": isinstance(trainer, PackedDpoTrainer), "device": str(trainer.args.device),
         "precomputed_reference": trainer.args.precompute_ref_log_probs,
-        "versions": versions(), "final": summary(folder),
+        "versions": versions(), "final": summary(folder), "peak_gpu_mb": together.gpu_mb(),
     }  # fmt: skip
     if step < max_steps:
         return {"outcome": "stopped", **facts}
     folder.write("stage.json", {"stage": "saving the adapter"})
-    save_adapter(trainer.model, folder.adapter, order["base_model"])
+    if trainer.is_world_process_zero():
+        save_adapter(trainer.model, folder.adapter, order["base_model"])
     return {"outcome": "succeeded", **facts}
 
 

@@ -13,17 +13,18 @@ import psutil
 import transformers
 
 from services.errors import InvalidInput
+from services.training import together
 from services.training.folder import STOP, WHOLE, RunFolder
 from services.training.models import Point
 
 if TYPE_CHECKING:
-    from services.training.dpo import StopSwitch
+    from services.training.group import Switch
 
 
 class Recorder(transformers.TrainerCallback):  # type: ignore[misc]  # the library has no types
     """Writes one metric line a step, marks whole checkpoints, and obeys the switch."""
 
-    def __init__(self, folder: RunFolder, switch: StopSwitch) -> None:
+    def __init__(self, folder: RunFolder, switch: Switch) -> None:
         self._folder = folder
         self._switch = switch
         self._process = psutil.Process()
@@ -45,13 +46,23 @@ class Recorder(transformers.TrainerCallback):  # type: ignore[misc]  # the libra
             self._seen = (self._began[0], 0.0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Save and leave if a stop was asked for: by signal, or from another machine by file."""
-        if self._switch.asked or (self._folder.path / STOP).exists():
+        """Save and leave if a stop was asked for."""
+        if self.is_asked_to_stop():
             control.should_save = True
             control.should_training_stop = True
 
+    def is_asked_to_stop(self) -> bool:
+        """Whether a stop was asked for: by signal, or from another machine by file.
+
+        The processes that train together say the same, or some would wait for ever for others.
+        """
+        return together.anyone(self._switch.asked or (self._folder.path / STOP).exists())
+
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Mark the checkpoint as whole: a kill in mid-save leaves one without the mark."""
+        together.wait_for_all()  # each of them saves the state of its own randomness
+        if not state.is_world_process_zero:
+            return
         (self._folder.path / f"checkpoint-{state.global_step}" / WHOLE).touch()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
@@ -67,7 +78,10 @@ class Recorder(transformers.TrainerCallback):  # type: ignore[misc]  # the libra
                 f"step {state.global_step}: expected a finite loss, found {logs['loss']}; "
                 "lower learning_rate"
             )
-        line = json.dumps(asdict(self._point(state, logs)))
+        point = self._point(state, logs)
+        if not state.is_world_process_zero:
+            return
+        line = json.dumps(asdict(point))
         with self._folder.metrics_file.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
@@ -88,7 +102,8 @@ class Recorder(transformers.TrainerCallback):  # type: ignore[misc]  # the libra
             learning_rate=float(logs.get("learning_rate", 0.0)),
             grad_norm=float(logs.get("grad_norm", 0.0)),
             tokens_per_s=round(max(tokens - tokens_before, 0.0) / max(now - before, 1e-6), 1),
-            rss_mb=round(self._process.memory_info().rss / 2**20, 1),
+            rss_mb=round(together.total(self._process.memory_info().rss / 2**20), 1),
             eta_s=round(pace * (state.max_steps - state.global_step), 1),
             at=round(time.time(), 3),
+            gpu_mb=together.gpu_mb(),
         )

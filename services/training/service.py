@@ -106,13 +106,13 @@ class Training:
                 f"backend: expected one of {', '.join(self._backends)}, found {backend!r}"
             )
         if parent_id is not None and self.get(actor, parent_id).tenant_id != tenant:
-            raise NotFound(f"run {parent_id!r} was not found")
+            raise NotFound(f"run {parent_id!r} was not found").because("no_such_run")
         dataset = self.dataset(actor, tenant, spec.dataset_id)
         if dataset.n_train < 1:
             raise InvalidInput(
                 f"dataset {dataset.id}: expected at least 1 training pair, found none; "
                 "approve some pairs first"
-            )
+            ).because("no_pairs_to_train")
         base = self.base(spec)
         run_id = new_id()
         with self.db.write() as session:
@@ -177,7 +177,7 @@ class Training:
         with self.db.read() as session:
             run = store.find(session, run_id)
         if run is None or not actor.may(Permission.READ_MODELS, run.tenant_id):
-            raise NotFound(f"run {run_id!r} was not found")
+            raise NotFound(f"run {run_id!r} was not found").because("no_such_run")
         return run
 
     def metrics(self, actor: Actor, run_id: str) -> builtins.list[Point]:
@@ -308,7 +308,7 @@ class Training:
         with self.db.write() as session:
             row = session.get(RunRow, run_id)
             if row is None:
-                raise NotFound(f"run {run_id!r} was not found")
+                raise NotFound(f"run {run_id!r} was not found").because("no_such_run")
             scope(actor, row.tenant_id, Permission.TRAIN)
             row.result = dict(result)
             row.adapter = adapter or row.adapter

@@ -27,7 +27,7 @@ LAST_WORD_S = 60.0
 DIGEST_CHARS = 36
 """The longest dataset digest that MLflow stores; the full one goes into a tag."""
 BATCH = 100
-"""Points in one call: MLflow takes at most 1,000 metrics, and a point holds nine."""
+"""Points in one call: MLflow takes at most 1,000 metrics, and a point holds at most ten."""
 
 _ENDED = {"succeeded": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 

@@ -1,7 +1,7 @@
 """Which trainer a run gets, and how it is set. Imports torch; the child's only.
 
 On a CPU pairs are read packed (`packed`), in float32 or in bf16 where the hardware multiplies it.
-On a GPU TRL's own trainer runs in bf16, with the base model in four bits where that was asked for
+On a GPU, and where several processes train together, TRL's own trainer runs; on a GPU in bf16, with the base model in four bits where that was asked for
 (QLoRA: Dettmers et al. 2023, arXiv:2305.14314). KTO (arXiv:2402.01306) is TRL's everywhere.
 """
 
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import shutil
 from typing import Any
 
+import accelerate
 import datasets
 import peft
 import torch
@@ -18,11 +20,13 @@ import transformers
 import trl
 
 from services.errors import InvalidInput
-from services.training import packed
+from services.training import packed, together
 from services.training.folder import RunFolder
 from services.training.models import TARGETS, DpoSpec
 from services.training.rows import Row
 
+SHARED_ROWS = "shared-rows"
+"""In the run's folder, while several processes train: the rows and their reference."""
 LARGE_MODEL = 1_000_000_000
 """Parameters from which a GPU run trades time for memory by gradient checkpointing."""
 
@@ -59,7 +63,8 @@ def load_base(path: str, precision: str, quantization: str = "none") -> Any:
             f"quantization: {quantization!r} needs the package bitsandbytes, found none installed"
         )
     return transformers.AutoModelForCausalLM.from_pretrained(
-        path, dtype=dtype, local_files_only=True, device_map={"": 0},
+        path, dtype=dtype, local_files_only=True,
+        device_map={"": accelerate.PartialState().local_process_index},
         quantization_config=four_bits(dtype),
     )  # fmt: skip
 
@@ -78,11 +83,13 @@ def arguments(folder: RunFolder, spec: DpoSpec, n_rows: int, **where: Any) -> di
     """What both of TRL's trainers are told.
 
     Args:
-        where: `on_gpu`, `precision`, `large` (whether the model is).
+        where: `on_gpu`, `precision`, `large` (whether the model is), `processes` (that train
+            together; 1 unless it is said).
     """
     more, on_gpu = spec.more, bool(where["on_gpu"])
     steps = spec.max_steps or math.ceil(n_rows / spec.batch_size * spec.epochs)
-    micro = more.micro_batch_size or spec.batch_size
+    share = _share(spec, int(where.get("processes", 1)))
+    micro = math.gcd(more.micro_batch_size or share, share)
     saves_memory = _asked(more.gradient_checkpointing, on_gpu and bool(where["large"]))
     return {
         "output_dir": str(folder.path),
@@ -97,7 +104,8 @@ def arguments(folder: RunFolder, spec: DpoSpec, n_rows: int, **where: Any) -> di
         "max_grad_norm": more.max_grad_norm,
         "max_steps": steps,
         "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": spec.batch_size // micro,
+        "gradient_accumulation_steps": share // micro,
+        "ddp_find_unused_parameters": False,  # each step uses every weight of the adapter
         "train_sampling_strategy": "sequential",
         # Lengths were filtered before: TRL's filter would defeat its own cache of the reference.
         "max_length": None,
@@ -121,6 +129,16 @@ def arguments(folder: RunFolder, spec: DpoSpec, n_rows: int, **where: Any) -> di
     }
 
 
+def _share(spec: DpoSpec, processes: int) -> int:
+    """The pairs of a step that each process takes."""
+    if spec.batch_size % processes:
+        raise InvalidInput(
+            f"batch_size: expected a multiple of {processes}, since the run trains on as many "
+            f"devices, found {spec.batch_size}"
+        )
+    return spec.batch_size // processes
+
+
 def _asked(switch: str, by_itself: bool) -> bool:
     return by_itself if switch == "auto" else switch == "on"
 
@@ -141,14 +159,14 @@ def build_trainer(
     folder: RunFolder, spec: DpoSpec, rows: list[Row], *, tokenizer: Any, model: Any, precision: str
 ) -> Any:
     """The trainer of a run, with a fresh adapter on the base model."""
-    on_gpu = torch.cuda.is_available()
+    on_gpu, processes = torch.cuda.is_available(), accelerate.PartialState().num_processes
     told = arguments(
         folder, spec, len(rows), on_gpu=on_gpu, precision=precision,
-        large=model.num_parameters() >= LARGE_MODEL,
+        large=model.num_parameters() >= LARGE_MODEL, processes=processes,
     )  # fmt: skip
     common = {
         "model": model,
-        "train_dataset": datasets.Dataset.from_list(rows),
+        "train_dataset": _data(folder, rows, processes),
         "processing_class": tokenizer,
         "peft_config": lora(spec),
     }
@@ -164,10 +182,34 @@ def build_trainer(
         )
     )
     transformers.set_seed(spec.seed)
-    if on_gpu or spec.more.packed == "off" or not packed.agrees_with_trl(model, tokenizer, rows):
+    plain = on_gpu or processes > 1 or spec.more.packed == "off"
+    if plain or not packed.agrees_with_trl(model, tokenizer, rows):
         return trl.DPOTrainer(**common, args=arguments_)
     collator = packed.PairPacker(tokenizer.pad_token_id or 0)
     return packed.PackedDpoTrainer(**common, args=arguments_, data_collator=collator)
+
+
+def _data(folder: RunFolder, rows: list[Row], processes: int) -> Any:
+    """The rows as TRL takes them; in a file where several processes read them.
+
+    TRL's first process leaves what it found of the reference beside the data, for the others.
+    """
+    found = datasets.Dataset.from_list(rows)
+    if processes == 1:
+        return found
+    shared = folder.path / SHARED_ROWS
+    if accelerate.PartialState().is_main_process:
+        shutil.rmtree(shared, ignore_errors=True)
+        found.save_to_disk(str(shared))
+    together.wait_for_all()
+    return datasets.load_from_disk(str(shared))
+
+
+def forget_shared(folder: RunFolder) -> None:
+    """Remove what only processes that train together need."""
+    together.wait_for_all()
+    if accelerate.PartialState().is_main_process:
+        shutil.rmtree(folder.path / SHARED_ROWS, ignore_errors=True)
 
 
 def _kto(spec: DpoSpec, told: dict[str, Any], common: dict[str, Any]) -> Any:
@@ -185,6 +227,6 @@ def _kto(spec: DpoSpec, told: dict[str, Any], common: dict[str, Any]) -> Any:
 
 
 def _on_one_device(arguments_: Any) -> Any:
-    """One run, one device, however many there are."""
+    """One process, one device, however many it sees."""
     arguments_._n_gpu = min(1, arguments_.n_gpu)
     return arguments_

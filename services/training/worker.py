@@ -13,6 +13,7 @@ from typing import Any
 from services.errors import DigestMismatch
 from services.jobs.children import ChildFailed
 from services.jobs.claims import WORKER
+from services.jobs.devices import processes
 from services.jobs.worker import JobContext, JobPutBack, JobStopped, JobTaken
 from services.training.attendance import Attendance
 from services.training.backends import BackendState, BackendStatus
@@ -100,6 +101,7 @@ class _Supervisor:
             "dataset_sha256": dataset.sha256,
             "threads": self._context.services.settings.torch_threads,
             "device": self._context.device,
+            "processes": processes(self._context.device),
         }
 
     def _show(self, status: BackendStatus) -> None:

@@ -403,6 +403,38 @@ def test_a_train_job_is_valid_as_it_is_written(gpus: int, queue_name: str) -> No
     assert limits.get("nvidia.com/gpu") == (str(gpus) if gpus else None)
 
 
+def test_a_run_on_several_nodes_tells_each_its_number_and_where_the_first_one_is() -> None:
+    place = Place("training", IMAGE, "v", Path("/h"), Path("/p"), gpus=4, nodes=2)
+    job = train_job(place, RUN_ID, Path("/h/runs") / RUN_ID, schema())
+    assert schema().problems({"spec": job["spec"]}) == []
+    assert "'mountPath': '/dev/shm'" in str(job["spec"]["runtimePatches"])
+    trainer = job["spec"]["trainer"]
+    assert trainer["numNodes"] == 2
+    assert trainer["resourcesPerNode"]["limits"]["nvidia.com/gpu"] == "4"
+    assert trainer["command"][3:] == [
+        f"/p/runs/{RUN_ID}",
+        *("--node", "$(PET_NODE_RANK)", "--meet", "$(PET_MASTER_ADDR):$(PET_MASTER_PORT)"),
+    ]
+
+
+@pytest.mark.parametrize("stage", ["job"], indirect=True)
+def test_several_nodes_need_the_trainer(stage: Stage) -> None:
+    stage.place = replace(stage.place, nodes=2)
+    with pytest.raises(ClusterRefused, match="expected PARAM_CLUSTER_NODES 1, found 2"):
+        stage.submit("work")
+    assert stage.jobs() == []
+
+
+@pytest.mark.parametrize("stage", ["job"], indirect=True)
+def test_each_gpu_of_a_run_gets_a_process_and_its_share_of_the_threads(stage: Stage) -> None:
+    stage.place = replace(stage.place, gpus=2)
+    stage.submit("work")
+    told = stage.folder.read("spec.json")
+    assert told is not None
+    assert (told["processes"], told["nodes"], told["threads"], told["device"]) == (2, 1, 1, "")
+    stage.until_state(ENDED)
+
+
 def test_the_grace_of_a_pod_is_asked_for_where_the_cluster_knows_it() -> None:
     place = Place("training", IMAGE, "v", Path("/h"), Path("/p"))
     plain = plain_job(place, RUN_ID, Path("/h/runs") / RUN_ID)

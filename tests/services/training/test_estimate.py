@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.training.estimate import Pace, Shape, estimate, pace_of, tokens_of
+from services.training.estimate import MARGIN, Pace, Shape, estimate, pace_of, tokens_of
 from services.training.models import DpoSpec
 
 SMALL = Shape(134_500_000, 30, 576, 1536, 49_152)
@@ -51,6 +51,24 @@ def test_more_pairs_longer_pairs_and_a_larger_adapter_never_need_less(
     assert needs(batch, length, rank + 1) > here
     assert needs(batch, length, rank, advanced={"micro_batch_size": 1}) <= here
     assert needs(batch, length, rank, quantization="4bit") < here
+
+
+@pytest.mark.parametrize(
+    ("shape", "precision", "measured"),
+    [
+        (Shape(7_064_960, 4, 128, 384, 49_152), "float32", 624),
+        (Shape(48_767_488, 8, 512, 1408, 49_152), "float32", 1065),
+        (Shape(48_767_488, 8, 512, 1408, 49_152), "bfloat16", 915),
+        (SMALL, "auto", 2230),
+    ],
+)
+def test_the_memory_is_what_runs_were_measured_to_hold(
+    shape: Shape, precision: str, measured: float
+) -> None:
+    """Four pairs a step of the bundled ones, whose longest is 196 tokens (`bench/memory.py`)."""
+    asked = spec(batch_size=4, max_length=256, precision=precision)
+    told = estimate(asked, shape, [196], 80, pace=None, cores=1).memory_mb
+    assert told == pytest.approx(measured, rel=MARGIN)
 
 
 def test_a_model_that_says_little_of_itself_is_guessed(tmp_path: Path) -> None:

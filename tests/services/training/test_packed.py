@@ -102,6 +102,45 @@ def test_smaller_batches_in_memory_change_nothing(tiny_model: BaseModel, tmp_pat
     assert (told["per_device_train_batch_size"], told["gradient_accumulation_steps"]) == (2, 2)
 
 
+@pytest.mark.parametrize(
+    ("batch", "micro", "processes", "expected"),
+    [
+        (8, 0, 2, (4, 1)),
+        (8, 2, 2, (2, 2)),
+        (8, 8, 2, (4, 1)),
+        (12, 6, 3, (2, 2)),
+        (4, 0, 4, (1, 1)),
+    ],
+)
+def test_the_pairs_of_a_step_are_shared_among_the_processes(
+    tmp_path: Path, batch: int, micro: int, processes: int, expected: tuple[int, int]
+) -> None:
+    from services.training.trainers import arguments
+
+    spec = DpoSpec.from_json(
+        {
+            "alias": "a", "dataset_id": "d", "base_model": "b", "batch_size": batch,
+            "advanced": {"micro_batch_size": micro},
+        }
+    )  # fmt: skip
+    where = {"on_gpu": True, "precision": "bfloat16", "large": False, "processes": processes}
+    told = arguments(RunFolder(tmp_path), spec, 8, **where)
+    found = told["per_device_train_batch_size"], told["gradient_accumulation_steps"]
+    assert found == expected
+
+
+def test_a_step_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
+    from services.errors import InvalidInput
+    from services.training.trainers import arguments
+
+    spec = DpoSpec.from_json({"alias": "a", "dataset_id": "d", "base_model": "b", "batch_size": 3})
+    with pytest.raises(InvalidInput, match="batch_size: expected a multiple of 2, since the run"):
+        arguments(
+            RunFolder(tmp_path), spec, 8, on_gpu=True, precision="bfloat16", large=False,
+            processes=2,
+        )  # fmt: skip
+
+
 def test_a_gpu_run_is_bf16_and_large_models_save_memory(tmp_path: Path) -> None:
     import torch
 
