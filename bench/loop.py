@@ -1,18 +1,21 @@
-"""The whole loop on real data: prompts, candidates, judge, review, DPO, evaluation.
+"""The whole loop on real data, to the end and back out of MLflow.
 
-    python bench/loop.py [--model FOLDER] [--prompts N] [--hh N] [--steps N] [--judge-url URL]
+    python -m bench.loop [--model FOLDER] [--home FOLDER] [--prompts N] [--hh N] [--steps N] [--judge-url URL]
 
-In a fresh home in a temporary folder, with the real engine, worker code and training process:
+With the real engine, worker code, training and scoring processes, and MLflow's own store:
 
-1. the bundled pairs and `--hh` pairs of HH-RLHF are imported, their prompts become candidates of the
-   base model, and a judge compares them in both orders; people's part is taken by approving what
-   the judge preferred (marked so);
-2. a DPO run learns from all of it, and an evaluation compares it with the base on held-out pairs and
-   answers prompts of self-instruct (never trained on);
-3. the answers of self-instruct's four models are judged as candidates.
+1. the bundled pairs and `--hh` pairs of HH-RLHF are imported, prompts become candidates of the base
+   model, and a judge compares them in both orders; a person's votes in the review queue follow the
+   judge, the imported pairs are approved as they came (marked so);
+2. the answers of self-instruct's four models are judged as candidates: evaluation only;
+3. two DPO runs learn from all the rest, and each is evaluated on held-out pairs and on prompts of
+   self-instruct, where the judge compares its answers with the base model's;
+4. both adapters are compared, one becomes `champion` with a stated reason, and all of it is read back
+   from MLflow: parameters, metrics, tags with their sha256, registered versions, the alias.
 
 The judge is the fake one of the tests (it prefers longer answers), so that the figures are those of
-the machinery, unless `--judge-url` and the `PARAM_JUDGE_…` variables name a real one.
+the machinery, unless `--judge-url` and the `PARAM_JUDGE_…` variables name a real one. With `--home`
+everything stays there: `mlflow ui --backend-store-uri sqlite:///HOME/mlflow.db` and the console show it.
 """
 
 from __future__ import annotations
@@ -21,38 +24,45 @@ import argparse
 import gzip
 import io
 import json
-import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from labeling.queue import ReviewQueue, sides
 from services import bootstrap, settings
 from services.bootstrap import Services
+from services.db import utcnow
 from services.db.revise import declared_tables
+from services.evaluation.comparing import Comparisons
 from services.evaluation.models import Checks
-from services.inference.digests import folder_digest
+from services.evaluation.questions import read_questions
 from services.inference.model_store import resolve
-from services.inference.models import BaseModel
 from services.jobs.models import Job, JobStatus
 from services.jobs.worker import run_worker
 from services.preferences.demo.content import questions
+from services.preferences.evidence import ai_verdict
 from services.preferences.models import Turn
 from services.preferences.self_instruct import FORMAT, models_of
+from services.registry.models import Admission
 from services.rlaif.models import Kind, Run, Selection, Spec
-from services.tenants.models import Actor, Limits
+from services.tenants.models import Actor, Limits, Role
 from services.training.models import DpoSpec
 from tests.fakes.anthropic import KEY, MODEL, FakeAnthropic
+from tests.models import placed
 from tests.services.inference.engines import embedded
-from tests.support import SHARED_DATA, free_port
+from tests.support import SHARED_DATA
 
 ACTOR, TENANT = Actor.system("bench"), "loop"
+PERSON = Actor("user", "bench-annotator", "Annotator", {TENANT: frozenset({Role.ANNOTATOR})})
+MOST_VOTES = 20
+DIGEST = 64
 Stage = tuple[str, float, str]
 
 
@@ -63,12 +73,13 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=6, help="prompts that get candidates")
     parser.add_argument("--hh", type=int, default=60, help="pairs of HH-RLHF")
     parser.add_argument("--tasks", type=int, default=10, help="tasks of self-instruct to judge")
-    parser.add_argument("--steps", type=int, default=6, help="steps of DPO")
+    parser.add_argument("--steps", type=int, default=6, help="steps of the longer DPO run")
+    parser.add_argument("--home", type=Path, default=None, help="a folder that is kept")
     parser.add_argument("--judge-url", default=None, help="a real judge; costs money")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="param-loop-") as folder:
         stages = walk(
-            Path(folder), options.model or installed_model(), prompts=options.prompts, hh=options.hh,
+            options.home or Path(folder), options.model or installed_model(), prompts=options.prompts, hh=options.hh,
             tasks=options.tasks, steps=options.steps, judge_url=options.judge_url,
         )  # fmt: skip
     table = Table(title="The loop")
@@ -83,17 +94,6 @@ def installed_model() -> Path:
     """The folder of the default base model."""
     found = settings.load()
     return resolve(found.base_model, found.models_dir).path
-
-
-def placed(model: Path, models_dir: Path) -> BaseModel:
-    """A copy of a model where pulled models lie, so that it has a name that is not a path."""
-    folder = models_dir / model.name
-    shutil.copytree(model, folder)
-    card = folder / "model.json"
-    if not card.is_file():
-        named = {"name": model.name, "digest": folder_digest(folder)}
-        card.write_text(json.dumps(named), encoding="utf-8")
-    return resolve(model.name, models_dir)
 
 
 def walk(
@@ -113,13 +113,12 @@ def walk(
     Returns:
         Name, seconds and proof of each stage.
     """
-    base = placed(model, home / "home" / "models")
+    base = placed(model, home / "models")
     (home / "engine").mkdir(parents=True)
     with FakeAnthropic() as fake, embedded(base, home / "engine", strength=0.1) as engine:
         variables = {
-            "PARAM_HOME": str(home / "home"), "PARAM_ENGINE_URL": engine.url,
+            "PARAM_HOME": str(home), "PARAM_ENGINE_URL": engine.url,
             "PARAM_BASE_MODEL": base.name, "PARAM_TORCH_THREADS": "1",
-            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}",
         }  # fmt: skip
         if judge_url is None:
             variables |= {
@@ -136,7 +135,7 @@ def walk(
         services.tenants.create(ACTOR, "Loop", tenant_id=TENANT, limits=Limits(5, 100, 10**6))
         try:
             with _worker(services):
-                walked = _Walk(services, max_new_tokens, checks or Checks(tasks=False))
+                walked = _Walk(services, max_new_tokens, checks or Checks(tasks=False, judge=True))
                 return walked.run(prompts=prompts, hh=hh, tasks=tasks, steps=steps)
         finally:
             services.close()
@@ -161,8 +160,14 @@ class _Walk:
         self._stage("candidates and judge", lambda: self._generate(prompts))
         self._stage("review", self._review)
         self._stage("self-instruct judged", lambda: self._self_instruct(tasks))
-        adapter = self._train(steps)
-        self._stage("evaluation", lambda: self._evaluate(adapter, min(tasks, 3)))
+        adapters = [self._train(number) for number in dict.fromkeys((max(1, steps // 3), steps))]
+        for adapter in adapters:
+            self._stage("evaluation", partial(self._evaluate, adapter, min(tasks, 3)))
+        self._stage("comparison", lambda: self._compare(adapters))
+        self._stage("champion", lambda: self._champion(adapters[-1]))
+        self._stage("cost rows", self._cost)
+        for name, proof in read_back(services, adapters):
+            self._stages.append((f"MLflow: {name}", 0.0, proof))
         return self._stages
 
     def _stage(self, name: str, work: Callable[[], str]) -> None:
@@ -197,8 +202,20 @@ class _Walk:
         return self._services.rlaif.get(ACTOR, run.id)
 
     def _review(self) -> str:
+        queue = ReviewQueue(self._services.db, self._services.preferences)
+        votes = 0
+        while (card := queue.next_card(PERSON, TENANT)) is not None and votes < MOST_VOTES:
+            pair = self._services.preferences.pair(ACTOR, TENANT, card.pair_id)
+            said = ai_verdict(pair.responses, pair.history.judgments if pair.history else ())
+            better = said.preferred_response_id if said else pair.imported_preference
+            left, _right = sides(pair, PERSON.id)
+            queue.vote(
+                PERSON, TENANT, card.pair_id,
+                verdict=0 if better is None else -2 if better == left.id else 2,
+            )  # fmt: skip
+            votes += 1
         approved = self._services.preferences.approve_imported(ACTOR, TENANT, mark="bench")
-        return f"{approved} pairs approved as they were preferred (marked)"
+        return f"{votes} votes, {approved} further pairs approved as they came (marked)"
 
     def _self_instruct(self, tasks: int) -> str:
         paths = sorted(SHARED_DATA.glob("self-instruct-predictions-*.jsonl"))
@@ -219,8 +236,6 @@ class _Walk:
 
     def _wins(self) -> str:
         """How often each model's answer was preferred in both orders."""
-        from services.preferences.evidence import ai_verdict
-
         wins: dict[str, int] = {}
         listed = self._services.preferences.pairs(
             ACTOR, TENANT, source="self-instruct", limit=1_000
@@ -256,15 +271,46 @@ class _Walk:
         return run.adapter
 
     def _evaluate(self, adapter: str, tasks: int) -> str:
-        rows = (SHARED_DATA / "self-instruct-user-oriented.jsonl").read_text().splitlines()[:tasks]
-        asked = [_task(json.loads(row)) for row in rows]
+        asked = read_questions(SHARED_DATA / "self-instruct-user-oriented.jsonl")[:tasks]
         found = self._services.evaluations.launch(
-            ACTOR, TENANT, adapter, prompts=asked, checks=self._checks
-        )
+            ACTOR, TENANT, adapter, prompts=[one.prompt for one in asked],
+            references=[one.reference for one in asked], checks=self._checks,
+        )  # fmt: skip
         self._wait(lambda: self._services.evaluations.get(ACTOR, found.id).job)
         summary = self._services.evaluations.get(ACTOR, found.id).summary
         assert summary is not None
-        return f"{summary.verdict.value} on {summary.n_pairs} held-out pairs; {summary.n_answers} answers"
+        judged = summary.judged
+        texts = summary.texts.change if summary.texts else None
+        return (
+            f"{summary.verdict.value} on {summary.n_pairs} held-out pairs; {summary.n_answers} answers"
+            + (f", {judged.wins} won and {judged.losses} lost by the judge" if judged else "")
+            + (f"; neutral text {texts.mean:+.4f} nats ({texts.low:+.4f} to {texts.high:+.4f})"
+               if texts and texts.low is not None and texts.high is not None else "")
+        )  # fmt: skip
+
+    def _compare(self, adapters: list[str]) -> str:
+        comparisons = Comparisons(self._services.evaluations)
+        newest = comparisons.finished(ACTOR, TENANT)
+        found = comparisons.compare(ACTOR, [newest[name] for name in adapters])
+        return "; ".join(
+            f"{row.adapter} {row.verdict.value} ({row.low:+.3f} to {row.high:+.3f})" for row in found.rows
+        ) + f", {found.n_prompts} prompts in common"  # fmt: skip
+
+    def _champion(self, adapter: str) -> str:
+        gate = self._services.evaluations.gate(ACTOR, TENANT, adapter)
+        shortfalls = tuple(one.code for one in gate.shortfalls)
+        admission = Admission("override", "the bench shows the alias", shortfalls)
+        self._services.registry.set_champion(ACTOR, TENANT, adapter, admission)
+        self._services.registry.sync_mlflow()
+        return f"gate {'open' if gate.passed else 'closed: ' + ', '.join(shortfalls)}"
+
+    def _cost(self) -> str:
+        now = utcnow()
+        report = self._services.metering.report(ACTOR, TENANT, since=now, until=now)
+        return ", ".join(
+            f"{line.name} {line.requests} for {line.cost_micro / 1e6:.6f} USD"
+            for line in report.by_alias
+        )
 
     def _wait(self, look: Callable[[], Job]) -> None:
         while not (job := look()).status.is_final:
@@ -273,9 +319,36 @@ class _Walk:
             raise SystemExit(f"{job.kind}: {job.status}: {job.error}")
 
 
-def _task(row: dict[str, Any]) -> str:
-    instance = (row.get("instances") or [{}])[0].get("input", "")
-    return f"{row['instruction']}\n{instance}".strip()
+def read_back(services: Services, adapters: list[str]) -> list[tuple[str, str]]:
+    """What MLflow itself says of the adapters: found with its own client, not with ours."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(services.settings.mlflow_tracking_uri)
+    found: list[tuple[str, str]] = []
+    for version in client.search_model_versions(f"name = '{TENANT}.{TENANT}'"):
+        digests = {k: v for k, v in version.tags.items() if len(v) == DIGEST}
+        found.append(
+            (
+                f"version {version.version}",
+                f"{len(digests)} sha256 in full: {', '.join(sorted(digests))}",
+            )
+        )
+    model = client.get_registered_model(f"{TENANT}.{TENANT}")
+    champion = services.registry.get(ACTOR, TENANT, adapters[-1])
+    alias = client.get_model_version_by_alias(model.name, "champion")
+    assert champion.digest in alias.tags.values(), "the alias names other bytes"
+    found.append(("alias champion", f"version {alias.version}, {champion.name}"))
+    for experiment in client.search_experiments():
+        for run in client.search_runs([experiment.experiment_id]):
+            digests = [k for k, v in run.data.tags.items() if len(v) == DIGEST]
+            found.append(
+                (
+                    f"run {run.info.run_name}",
+                    f"{run.info.status}, {len(run.data.params)} parameters, "
+                    f"{len(run.data.metrics)} metrics, {len(digests)} sha256",
+                )
+            )
+    return found
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from console.components import (
     gate_form,
     heading,
     job_status,
+    judge_cost,
     verdict,
 )
 from console.i18n import t, when
@@ -51,26 +52,36 @@ def launcher(actor: Actor, tenant: Tenant, adapters: Sequence[Adapter], tried: s
             st.checkbox(
                 t("evaluate.with_judge"), key="evaluate.judge", help=t("evaluate.with_judge_help")
             )
+    if state.get("evaluate.judge", False):
+        judge_cost.draw(
+            actor, tenant.id, state.get("evaluate.adapter"), state.get("evaluate.dataset") or None,
+            questions() or None,
+        )  # fmt: skip
     st.button(
         t("evaluate.start"), type="primary", icon=":material/balance:", key="evaluate.start",
         on_click=launch, args=(tenant.id,),
     )  # fmt: skip
 
 
+def questions() -> list[str]:
+    """The questions that the form holds."""
+    return [line for line in state.get("evaluate.questions", "").splitlines() if line.strip()]
+
+
 @errors.guarded
 def launch(tenant_id: str) -> None:
     """Queue the evaluation of the form."""
-    questions = [line for line in state.get("evaluate.questions", "").splitlines() if line.strip()]
     made = wiring.services().evaluations.launch(
         auth.actor(),
         tenant_id,
         state.get("evaluate.adapter"),
         dataset_id=state.get("evaluate.dataset") or None,
-        prompts=questions or None,
+        prompts=questions() or None,
         checks=Checks(
             texts=bool(state.get("evaluate.texts", True)),
             tasks=bool(state.get("evaluate.tasks", True)),
             judge=bool(state.get("evaluate.judge", False)),
+            judge_cap_micro=round(1e6 * state.get(judge_cost.CAP, judge_cost.USUAL_USD)),
         ),
     )
     st.query_params["evaluation"] = made.id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from services.errors import Unavailable
 from services.inference.digests import folder_digest
-from services.inference.model_store import pull
+from services.inference.model_store import pull, resolve
 from services.inference.models import BaseModel
 from services.settings import DEFAULT_BASE_MODEL
 from tests.support import require
@@ -86,6 +87,17 @@ def make_tiny_model(folder: Path, *, seed: int = 0) -> BaseModel:
     tokenizer.save_pretrained(folder)
     parameters = sum(weight.numel() for weight in model.parameters())
     return BaseModel(folder.name, folder, folder_digest(folder), parameters, "Apache-2.0")
+
+
+def placed(model: Path, models_dir: Path) -> BaseModel:
+    """A copy of a model where pulled models lie, so that it has a name that is not a path."""
+    folder = models_dir / model.name
+    shutil.copytree(model, folder)
+    card = folder / "model.json"
+    if not card.is_file():
+        named = {"name": model.name, "digest": folder_digest(folder)}
+        card.write_text(json.dumps(named), encoding="utf-8")
+    return resolve(model.name, models_dir)
 
 
 def _tiny_tokenizer() -> Any:

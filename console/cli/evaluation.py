@@ -42,6 +42,12 @@ def run(
     judge: Annotated[
         bool, typer.Option("--judge", help="Have the AI judge compare the answers; costs money.")
     ] = False,
+    judge_cap: Annotated[
+        float, typer.Option(help="What the judge may cost at most, USD.", min=0.000001)
+    ] = 1.0,
+    text_count: Annotated[
+        int, typer.Option(help="How many neutral texts are read.", min=2, max=1_000)
+    ] = 60,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until it has ended.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -57,7 +63,13 @@ def run(
             dataset_id=dataset,
             prompts=None if asked is None else [one.prompt for one in asked],
             references=None if asked is None else [one.reference for one in asked],
-            checks=Checks(texts=texts, tasks=tasks, judge=judge),
+            checks=Checks(
+                texts=texts,
+                tasks=tasks,
+                judge=judge,
+                text_count=text_count,
+                judge_cap_micro=round(1e6 * judge_cap),
+            ),
         )
         if wait:
             follow(lambda: services.evaluations.get(actor(), found.id).job, quiet=as_json)
@@ -65,6 +77,34 @@ def run(
     _show(found, as_json)
     if wait:
         raise typer.Exit(status_of(found.job))
+
+
+@app.command("cost")
+def cost_of(
+    adapter: AdapterArgument,
+    tenant: TenantOption,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Questions that both would answer; see `run`.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What the judge of an evaluation would cost; nothing is asked and nothing is paid."""
+    asked = None if prompts is None else [one.prompt for one in read_questions(prompts)]
+    with opened() as services:
+        found = services.evaluations.judge_cost(actor(), tenant, adapter, prompts=asked)
+    if as_json:
+        print_json(found)
+        return
+    left = "no budget" if found.left_micro is None else f"{found.left_micro / 1e6:.6f} USD"
+    show_facts(
+        {
+            "questions to the judge": found.calls,
+            "expected": f"{found.expected_micro / 1e6:.6f} USD",
+            "at most": f"{found.most_micro / 1e6:.6f} USD",
+            "left of the month": left,
+            "price": found.price_version,
+        }
+    )
 
 
 @app.command("compare")

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from services.errors import InvalidInput
+from services.evaluation.heldout import distinct_prompts, read_held_out
 from services.evaluation.models import Messages
+from services.evaluation.prompts import demo_questions
 from services.registry.models import Adapter
 
 DEFAULT_BETA = 0.1
 MAX_PROMPTS = 300
+DEFAULT_PROMPTS = 10
+"""How many prompts are answered where none were named."""
+MAX_NEW_TOKENS = 64
+"""Longest answer, tokens: long enough to see a loop."""
 MAX_PROMPT_CHARS = 20_000
 
 
@@ -52,6 +59,34 @@ def as_references(
                 f"found {len(reference.strip())}"
             )
     return [None if reference is None else reference.strip() for reference in references]
+
+
+def sizes_of(prompts: Iterable[Messages]) -> list[int]:
+    """The size of each prompt, bytes."""
+    return [sum(len(turn["content"].encode()) for turn in prompt) for prompt in prompts]
+
+
+def prompt_sizes(eval_file: Path) -> list[int]:
+    """The sizes of the prompts that are asked where none are named, bytes.
+
+    Raises:
+        InvalidInput: The file is not one of held-out pairs.
+    """
+    pairs, _seen = read_held_out(eval_file, [])
+    own = distinct_prompts(pairs, DEFAULT_PROMPTS)
+    return sizes_of([*own, *demo_questions()][:DEFAULT_PROMPTS])
+
+
+def refuse_unless_amount(cap_micro: int) -> None:
+    """Refuse a cap on the judge's cost that is no amount of money.
+
+    Raises:
+        InvalidInput: It is none.
+    """
+    if isinstance(cap_micro, bool) or not 0 < cap_micro <= 10**12:
+        raise InvalidInput(
+            f"judge's cap: expected more than 0 and at most 1000000 USD, found {cap_micro / 1e6:g}"
+        )
 
 
 def as_beta(adapter: Adapter, asked: float | None) -> float:

@@ -157,6 +157,7 @@ def judged(scores: Sequence[JudgeScore], answers: Sequence[AnswerPair]) -> Judge
     # Loads numpy's linear algebra: only where something was judged.
     from services.evaluation.winrate import length_controlled
 
+    asked = sum(len(found) == 2 for found in by_prompt.values())
     points = [_points(found) for found in whole.values()]
     of = {answer.position: answer for answer in answers}
     base = [len(of[position].base) for position in whole]
@@ -179,7 +180,8 @@ def judged(scores: Sequence[JudgeScore], answers: Sequence[AnswerPair]) -> Judge
         controlled_high=controlled.high,
         length_effect=controlled.length_effect,
         length_ratio=sum(adapter) / max(sum(base), 1),
-        failed=len(by_prompt) - len(whole),
+        failed=asked - len(whole),
+        unasked=len(answers) - asked,
     )
 
 

@@ -99,6 +99,7 @@ class JudgeFinding:
         length_effect: Slope of that fit: above zero the judge likes longer answers.
         length_ratio: Mean length of the adapter's answers over the base's, characters.
         failed: Prompts of which some order brought no verdict; they are left out.
+        unasked: Prompts that the cap left unasked; likewise.
     """
 
     judge: str
@@ -114,6 +115,7 @@ class JudgeFinding:
     length_effect: float
     length_ratio: float
     failed: int = 0
+    unasked: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@
     answers.jsonl   one line for each prompt that both have answered
     texts.jsonl     one line for each neutral text that both have read
     tasks.jsonl     one line for each document of lm-eval's tasks
+    asked.jsonl     one line for each question to the judge, with what it may cost, before it is
+                    sent; a later line of the same question counts
     judged.jsonl    one line for each verdict of the judge; written by the worker
     score.log       everything that the child prints
     result.json     how it ended; written last, in one rename
@@ -90,6 +92,16 @@ class EvaluationFolder(RunFolder):
     def add_judged(self, score: JudgeScore) -> None:
         """Keep one more verdict of the judge, which cost money: on the disk before the next."""
         self._append("judged", [asdict(score)], durable=True)
+
+    def asked(self) -> dict[tuple[int, str], int]:
+        """The questions that were sent to the judge, with what each may have cost, micro-USD."""
+        return {(row["position"], row["first"]): row["owed"] for row in self._rows("asked")}
+
+    def add_asked(self, question: tuple[int, str], owed: int) -> None:
+        """Note a question before it is sent, or that nothing is owed for it."""
+        position, first = question
+        row = {"position": position, "first": first, "owed": owed}
+        self._append("asked", [row], durable=True)
 
     def mend(self, *names: str) -> None:
         """Drop lines that a killed process did not finish; before any is added."""

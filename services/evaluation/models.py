@@ -34,14 +34,18 @@ class Checks:
     """What an evaluation measures beside the held-out pairs and the answers.
 
     Attributes:
-        texts: Whether both models read the neutral texts.
+        texts: Whether both models read neutral texts.
+        text_count: How many of them; all where there are fewer.
         tasks: Whether both do the local lm-eval tasks.
         judge: Whether the AI judge compares their answers, which costs money.
+        judge_cap_micro: What the judge may cost at most, micro-USD.
     """
 
     texts: bool = True
     tasks: bool = True
     judge: bool = False
+    judge_cap_micro: int = 1_000_000
+    text_count: int = 60
 
 
 USUAL = Checks()

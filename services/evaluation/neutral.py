@@ -1,5 +1,9 @@
 """Neutral text: a hundred and twenty sentences, in English and Turkish, that nobody trains on.
 
+An evaluation reads `USUAL_COUNT` of them unless told otherwise. The 95 % interval of the change is
+about 2 standard deviations of one text's change over the root of their number: half as many texts
+make it 1.4 times as wide; `docs/evaluation.md` has a measured one.
+
 How well a model predicts them tells whether it forgot language while it learned preferences.
 """
 
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
 BUNDLED = Path(__file__).parent / "texts" / "neutral.jsonl"
 AT_ONCE = 20
+USUAL_COUNT = 60
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,16 @@ def read_texts(path: Path = BUNDLED) -> list[NeutralText]:
     return found
 
 
+def chosen(texts: Sequence[NeutralText], count: int = USUAL_COUNT) -> list[NeutralText]:
+    """Some texts, as many of each language as of the others, and as they come in the file."""
+    languages = sorted({text.language for text in texts})
+    found: list[NeutralText] = []
+    for number, language in enumerate(languages):
+        share = (count + number) // len(languages)
+        found += [text for text in texts if text.language == language][:share]
+    return found
+
+
 def read_by_both(subject: Subject, texts: Sequence[NeutralText]) -> list[TextScore]:
     """What both models think of some texts, `AT_ONCE` at most.
 
@@ -68,9 +83,10 @@ def read_by_both(subject: Subject, texts: Sequence[NeutralText]) -> list[TextSco
 
 
 def batches(texts: Sequence[NeutralText]) -> Iterator[Sequence[NeutralText]]:
-    """The texts, some at once."""
-    for first in range(0, len(texts), AT_ONCE):
-        yield texts[first : first + AT_ONCE]
+    """The texts, some at once, those of like length together: padding is read like text."""
+    by_length = sorted(texts, key=lambda text: len(text.text.encode()))
+    for first in range(0, len(by_length), AT_ONCE):
+        yield by_length[first : first + AT_ONCE]
 
 
 def _sums(model: Any, ids: Sequence[Sequence[int]]) -> list[float]:

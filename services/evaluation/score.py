@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.errors import DigestMismatch
 from services.evaluation import harness, neutral
+from services.evaluation.asked import DEFAULT_PROMPTS
 from services.evaluation.folder import EvaluationFolder
 from services.evaluation.heldout import (
     HeldOutPair,
@@ -36,9 +37,6 @@ from services.training.folder import ALREADY_RUNNING, held
 
 if TYPE_CHECKING:
     from services.evaluation.scoring import Subject
-
-DEFAULT_PROMPTS = 10
-"""How many prompts are answered where none were named."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -101,10 +99,10 @@ def score(folder: EvaluationFolder) -> dict[str, Any]:
     questions = _questions(order, pairs)
     from services.evaluation import scoring  # torch comes in here, under the lock
 
-    parts: dict[str, float] = {}
+    parts: dict[str, dict[str, float]] = {}
     with _timed(parts, "loading"):
         subject = scoring.load(Path(order["base_path"]), adapter, threads=order["threads"])
-    texts = neutral.read_texts() if order["checks"]["texts"] else []
+    texts = _texts(order["checks"])
     names = harness.task_names() if order["checks"]["tasks"] else []
     work = _Work(folder, subject, len(pairs) + len(questions) + len(texts) + len(names))
     with _timed(parts, "pairs"):
@@ -126,12 +124,21 @@ def score(folder: EvaluationFolder) -> dict[str, Any]:
     }
 
 
+def _texts(checks: dict[str, Any]) -> list[NeutralText]:
+    if not checks["texts"]:
+        return []
+    return neutral.chosen(neutral.read_texts(), checks.get("text_count", neutral.USUAL_COUNT))
+
+
 @contextmanager
-def _timed(parts: dict[str, float], name: str) -> Iterator[None]:
-    """Note how many seconds a part took."""
-    began = time.monotonic()
+def _timed(parts: dict[str, dict[str, float]], name: str) -> Iterator[None]:
+    """Note how many seconds a part took, by the clock and of the processor."""
+    began, used = time.monotonic(), time.process_time()
     yield
-    parts[name] = round(time.monotonic() - began, 1)
+    parts[name] = {
+        "seconds": round(time.monotonic() - began, 1),
+        "processor_seconds": round(time.process_time() - used, 1),
+    }
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,9 +14,18 @@ from sqlalchemy.orm import Session
 from services.attestation.custody import Custody
 from services.audit.outbox import record
 from services.db import Clock, Database, new_id, utcnow
-from services.errors import InvalidInput, NotFound
+from services.errors import InvalidInput, NotFound, WrongConfiguration
 from services.evaluation import scores, store
-from services.evaluation.asked import as_beta, as_messages, as_references
+from services.evaluation.asked import (
+    MAX_NEW_TOKENS,
+    as_beta,
+    as_messages,
+    as_references,
+    prompt_sizes,
+    refuse_unless_amount,
+    sizes_of,
+)
+from services.evaluation.facts import facts_of
 from services.evaluation.gate import gate
 from services.evaluation.models import (
     NOTHING,
@@ -27,10 +36,12 @@ from services.evaluation.models import (
     Gate,
     JudgeScore,
     Measured,
+    Messages,
     PairScore,
     Summary,
 )
 from services.evaluation.policies import GatePolicies, policy_of
+from services.evaluation.purse import JudgeCost
 from services.evaluation.store import EvaluationRow
 from services.jobs.models import JobStatus
 from services.jobs.service import Jobs
@@ -42,6 +53,8 @@ from services.tenants.models import Actor, Permission
 from services.tenants.scope import scope
 
 KIND = "evaluation.score"
+Quotes = Callable[[str, Sequence[int], int], JudgeCost]
+"""Of a tenant, the sizes of prompts in bytes, and the longest answer in tokens."""
 _DIGESTS = ("_digest", "_sha256")
 
 
@@ -55,6 +68,7 @@ class Evaluations:
         preferences: Where held-out pairs come from.
         runs_dir: Folder of the run folders.
         custody: States verdicts; without it they are only in the log.
+        quotes: Says what a judge will cost; without it that is learned as it is paid.
         clock: Gives the present time.
     """
 
@@ -67,6 +81,7 @@ class Evaluations:
         *,
         runs_dir: Path,
         custody: Custody | None = None,
+        quotes: Quotes | None = None,
         clock: Clock = utcnow,
     ) -> None:
         self.db = db
@@ -76,6 +91,7 @@ class Evaluations:
         self._registry = registry
         self._preferences = preferences
         self._custody = custody
+        self._quotes = quotes
         self._clock = clock
 
     def launch(
@@ -105,7 +121,9 @@ class Evaluations:
             NotPermitted: The actor may not evaluate in this tenant.
             NotFound: The tenant has no such adapter or dataset.
             InvalidInput: The dataset holds no held-out pair, a prompt is empty or too long, the
-                references are not as many, or beta is not positive.
+                references are not as many, beta is not positive, or the judge's cap is no amount.
+            WrongConfiguration: A judge is asked for, and there is none, or none with a price.
+            BudgetExceeded: The judge is expected to cost more than is left of the tenant's month.
         """
         tenant = scope(actor, tenant_id, Permission.TRAIN)
         adapter = self._registry.get(actor, tenant, adapter_name)
@@ -114,9 +132,13 @@ class Evaluations:
             raise InvalidInput(
                 f"dataset {dataset.id}: expected at least 1 held-out pair, found none; "
                 "freeze a dataset with more approved pairs"
-            )
+            ).because("no_held_out")
         asked = None if prompts is None else as_messages(prompts)
         expected = None if references is None else as_references(references, asked)
+        if checks.judge:
+            refuse_unless_amount(checks.judge_cap_micro)
+            if (cost := self._quote(tenant, dataset, asked)) is not None:
+                cost.refuse_beyond_month(tenant)
         row = EvaluationRow(
             id=new_id(),
             tenant_id=tenant,
@@ -135,6 +157,41 @@ class Evaluations:
         )
         self._queue(actor, row)
         return self.get(actor, row.id)
+
+    def judge_cost(
+        self,
+        actor: Actor,
+        tenant_id: str,
+        adapter_name: str,
+        *,
+        dataset_id: str | None = None,
+        prompts: Sequence[str] | None = None,
+    ) -> JudgeCost:
+        """What the judge of such an evaluation would cost; nothing is asked and nothing is paid.
+
+        Args:
+            dataset_id: As for `launch`; likewise `prompts`.
+
+        Raises:
+            NotPermitted: The actor may not evaluate in this tenant.
+            NotFound: The tenant has no such adapter or dataset.
+            WrongConfiguration: There is no judge, or none with a price.
+        """
+        tenant = scope(actor, tenant_id, Permission.TRAIN)
+        adapter = self._registry.get(actor, tenant, adapter_name)
+        asked = None if prompts is None else as_messages(prompts)
+        found = self._quote(tenant, self._dataset(actor, adapter, dataset_id), asked)
+        if found is None:
+            raise WrongConfiguration("expected a console that has a judge, found one without")
+        return found
+
+    def _quote(
+        self, tenant_id: str, dataset: Dataset, asked: Sequence[Messages] | None
+    ) -> JudgeCost | None:
+        if self._quotes is None:
+            return None
+        sizes = prompt_sizes(dataset.folder / "eval.jsonl") if asked is None else sizes_of(asked)
+        return self._quotes(tenant_id, sizes, MAX_NEW_TOKENS)
 
     def list(
         self, actor: Actor, tenant_id: str, *, adapter: str | None = None, limit: int = 200
@@ -155,7 +212,9 @@ class Evaluations:
         with self.db.read() as session:
             found = store.find(session, evaluation_id)
             if found is None or not actor.may(Permission.READ_MODELS, found.tenant_id):
-                raise NotFound(f"evaluation {evaluation_id!r} was not found")
+                raise NotFound(f"evaluation {evaluation_id!r} was not found").because(
+                    "no_such_evaluation"
+                )
             return replace(found, policy=policy_of(session, found.tenant_id))
 
     def latest_for(self, actor: Actor, tenant_id: str, adapter: str) -> Evaluation | None:
@@ -228,7 +287,7 @@ class Evaluations:
                 return False
             now = self._clock()
             scores.add_results(session, evaluation, summary, pairs, answers, measured, at=now)
-            details = _details(evaluation, summary)
+            details = facts_of(evaluation, summary)
             record(
                 session,
                 actor,
@@ -333,22 +392,3 @@ class Evaluations:
 def is_running(evaluation: Evaluation) -> bool:
     """Whether an evaluation may still bring a summary by itself."""
     return evaluation.summary is None and not JobStatus(evaluation.job.status).is_final
-
-
-def _details(evaluation: Evaluation, summary: Summary) -> dict[str, Any]:
-    """The audit event's facts; floats have no single canonical form, so they are texts."""
-    return {
-        "adapter": evaluation.adapter,
-        "adapter_digest": evaluation.adapter_digest,
-        "base_digest": evaluation.base_digest,
-        "dataset_sha256": evaluation.dataset_sha256,
-        "verdict": summary.verdict.value,
-        "n_pairs": summary.n_pairs,
-        "gained": summary.gained,
-        "lost": summary.lost,
-        "base_accuracy": f"{summary.base_accuracy:.6f}",
-        "adapter_accuracy": f"{summary.adapter_accuracy:.6f}",
-        "p_value": f"{summary.p_value:.6g}",
-        "adapter_degenerate": summary.adapter_degenerate,
-        "base_degenerate": summary.base_degenerate,
-    }

@@ -9,28 +9,28 @@ from typing import Any
 
 from services.errors import DigestMismatch, NotFound, Unavailable, WrongConfiguration
 from services.evaluation import store
+from services.evaluation.asked import MAX_NEW_TOKENS
 from services.evaluation.beside import Prices
 from services.evaluation.folder import EvaluationFolder
 from services.evaluation.judging import Bench, judge_answers
 from services.evaluation.models import AnswerPair, Evaluation, Measured, Summary
 from services.evaluation.prompts import demo_questions
+from services.evaluation.purse import Purse
 from services.evaluation.service import Evaluations
 from services.evaluation.summary import LeftOut, summarise
 from services.inference import model_store
 from services.jobs.children import Child, ChildFailed
 from services.jobs.claims import WORKER
 from services.jobs.worker import JobContext, JobPutBack, JobStopped
+from services.metering.service import Metering
 from services.settings import Settings
 
-MAX_NEW_TOKENS = 64
-"""Longest answer, tokens: long enough to see a loop."""
+Judges = Callable[[Settings, Metering], Bench]
 
 log = logging.getLogger("param.evaluation")
 
 
-def evaluation_handler(
-    context: JobContext, *, judges: Callable[[Settings], Bench] | None = None
-) -> None:
+def evaluation_handler(context: JobContext, *, judges: Judges | None = None) -> None:
     """Run, or go on with, the evaluation that a job names.
 
     Args:
@@ -44,6 +44,7 @@ def evaluation_handler(
         JobPutBack: This worker is leaving.
         JobTaken: Another worker holds the job.
         WrongConfiguration: A judge is asked for, and the settings name none.
+        BudgetExceeded: The tenant's month does not allow the judge's next question.
     """
     evaluations: Evaluations = context.services.evaluations
     evaluation = evaluations.get(WORKER, context.job.payload["evaluation_id"])
@@ -59,7 +60,7 @@ def _evaluate(
     context: JobContext,
     evaluations: Evaluations,
     evaluation: Evaluation,
-    judges: Callable[[Settings], Bench] | None,
+    judges: Judges | None,
 ) -> None:
     folder = EvaluationFolder(store.run_dir(evaluations.runs_dir, evaluation.id))
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -80,7 +81,7 @@ def _evaluate(
         _give_up(context, folder, result)
     scores, answers = folder.scores(), folder.answers()
     if evaluation.checks.judge:
-        _judge(context, folder, answers, judges)
+        _judge(context, evaluation, folder, answers, judges)
     measured = Measured(texts=folder.texts(), tasks=folder.tasks(), judged=folder.judged())
     summary = summarise(
         scores,
@@ -96,9 +97,10 @@ def _evaluate(
 
 def _judge(
     context: JobContext,
+    evaluation: Evaluation,
     folder: EvaluationFolder,
     answers: Sequence[AnswerPair],
-    judges: Callable[[Settings], Bench] | None,
+    judges: Judges | None,
 ) -> None:
     """Have the answers judged; what a stop leaves behind is gone on with."""
     if judges is None:
@@ -112,7 +114,12 @@ def _judge(
     def show(number: int, total: int) -> None:
         context.progress(number / total, f"asking the judge, question {number + 1} of {total}")
 
-    judge_answers(folder, answers, judges(context.services.settings), wait=wait, show=show)
+    services = context.services
+    bench = judges(services.settings, services.metering)
+    purse = Purse(
+        services.db, services.metering, evaluation, folder, bench.fee, judge=bench.judge.name
+    )
+    judge_answers(folder, answers, bench, purse, wait=wait, show=show)
 
 
 def _prices(context: JobContext, evaluation: Evaluation) -> Prices | None:

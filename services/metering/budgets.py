@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 from sqlalchemy.orm import Session
@@ -11,7 +12,7 @@ from services.audit import record
 from services.db import Clock, Database
 from services.errors import NotFound
 from services.metering import store
-from services.metering.models import WARNED_AT, Budget, BudgetWarning, Used
+from services.metering.models import WARNED_AT, Budget, BudgetWarning, MonthLeft, Used
 from services.tenants.models import Actor, Permission, Tenant
 from services.tenants.scope import scope
 from services.tenants.store import find_tenant
@@ -51,6 +52,24 @@ class Budgets:
             spent = store.cost_of_month(session, scoped, month)
             warnings = store.warnings_of(session, scoped, month)
         return Budget(month, tenant.limits.monthly_micro, spent, warnings)
+
+    def month_left(self, session: Session, tenant_id: str) -> MonthLeft | None:
+        """What is left of the tenant's month; None where it has no budget.
+
+        Raises:
+            NotFound: There is no such tenant.
+        """
+        tenant = find_tenant(session, tenant_id)
+        if tenant is None:
+            raise NotFound(f"tenant {tenant_id!r}: expected an existing tenant, found none")
+        if tenant.limits.monthly_micro is None:
+            return None
+        now = self._clock().astimezone(ZoneInfo(tenant.timezone))
+        month = now.date().isoformat()[:7]
+        spent = store.cost_of_month(session, tenant_id, month)
+        first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        ends = (first + timedelta(days=32)).replace(day=1)
+        return MonthLeft(month, tenant.limits.monthly_micro, spent, (ends - now).total_seconds())
 
     def warn(self, tenant_id: str, month: str, *, budget_micro: int, spent_micro: int) -> None:
         """Leave a warning, with its audit event, at each share of the budget that is reached.

@@ -223,6 +223,26 @@ class Used:
 
 
 @dataclass(frozen=True)
+class MonthLeft:
+    """A tenant's money of the present month, for whoever is about to spend some.
+
+    Attributes:
+        month: `2026-11`, the tenant's.
+        ends_in_s: Seconds until the next one.
+    """
+
+    month: str
+    limit_micro: int
+    spent_micro: int
+    ends_in_s: float
+
+    @property
+    def left_micro(self) -> int:
+        """Negative where more was spent than the budget allows."""
+        return self.limit_micro - self.spent_micro
+
+
+@dataclass(frozen=True)
 class BudgetWarning:
     """A month's spending reached a share of its budget; said once for each budget and month.
 

@@ -95,7 +95,8 @@ class Batches:
             How many are on their way.
 
         Raises:
-            CapReached: Not even one of them fits.
+            CapReached: Not even one of them fits under the cap.
+            BudgetExceeded: Not even one of them fits into the tenant's month.
             Halt: No request can succeed until a person acts.
         """
         batch_id, taken = self._ledger.begin_batch(_fitting(wanted))

@@ -7,7 +7,7 @@
 | cut off, malformed | recorded and paid for; asked again as a further repetition, up to `attempts` |
 | sent, but no answer | recorded as lost at its highest cost; never asked again by itself |
 | no credit, wrong key | everything stops; what is done is kept |
-| the cap | waits for what is on its way; then everything stops |
+| the cap, or the month's budget | waits for what is on its way; then everything stops |
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from services.errors import BudgetExceeded
 from services.rlaif.asking import Wanted
 from services.rlaif.failures import CapReached, Halt, JudgeFailure, Later
 from services.rlaif.judge import AnthropicJudge
@@ -66,6 +67,7 @@ class Direct:
 
         Raises:
             CapReached: The run may not spend so much any more.
+            BudgetExceeded: The tenant may not, this month.
             Halt: No request can succeed until a person acts.
             Later: The judge has been failing for long.
         """
@@ -140,7 +142,7 @@ class Direct:
         while True:
             try:
                 call_id = self._ledger.begin(wanted)
-            except CapReached:
+            except (CapReached, BudgetExceeded):
                 with self._changed:
                     if self._on_their_way <= 1 or self._stopped or self._should_leave():
                         raise

@@ -85,6 +85,7 @@ class Generation:
 
         Raises:
             CapReached: The run may not spend so much.
+            BudgetExceeded: The tenant may not, this month.
             EngineUnavailable: The engine stays away.
             NotFound: It does not serve the model.
         """

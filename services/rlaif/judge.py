@@ -184,9 +184,11 @@ class AnthropicJudge:
             "output_config": output,
         }
 
-    def compare(self, prompt: Sequence[Message], first: str, second: str) -> Judgement:
+    def compare(
+        self, prompt: Sequence[Message], first: str, second: str, *, call_id: str | None = None
+    ) -> Judgement:
         """Judge two answers, shown in this order; see `Judge`."""
-        return self.ask(self.params(prompt, first, second))
+        return self.ask(self.params(prompt, first, second), call_id=call_id)
 
     def ask(self, params: Mapping[str, Any], *, call_id: str | None = None) -> Judgement:
         """Send one request, once.

@@ -19,6 +19,7 @@ from services.audit.outbox import record
 from services.db import Clock, Database, new_id, utcnow
 from services.errors import NotFound
 from services.jobs.claims import WORKER
+from services.metering.allowance import Allowance
 from services.metering.models import Usage
 from services.metering.service import Metering
 from services.rlaif import store
@@ -47,6 +48,7 @@ class Ledger:
         self._metering = metering
         self._run = run
         self._clock = clock
+        self._allowance = Allowance(metering, run.tenant_id)
 
     @property
     def price(self) -> JudgePrice:
@@ -85,9 +87,10 @@ class Ledger:
 
         Raises:
             CapReached: The run may not spend so much any more.
+            BudgetExceeded: The tenant may not, this month.
         """
         with self.db.write() as session:
-            _hold(self._row(session), micro)
+            self._hold(session, self._row(session), micro)
 
     def begin(self, wanted: Wanted) -> str | None:
         """Write a direct call as sent, before it is.
@@ -97,6 +100,7 @@ class Ledger:
 
         Raises:
             CapReached: The run may not spend so much any more.
+            BudgetExceeded: The tenant may not, this month.
         """
         if wanted.waiting_id is not None:
             self.mark(wanted.waiting_id, CallState.SENT)
@@ -105,7 +109,7 @@ class Ledger:
             with self.db.write() as session:
                 row = self._row(session)
                 made = self._new_call(wanted, is_batch=False)
-                _hold(row, made.reserved_micro)
+                self._hold(session, row, made.reserved_micro)
                 session.add(made)
                 session.flush()
                 return made.id
@@ -113,25 +117,30 @@ class Ledger:
             return None
 
     def begin_batch(self, wanted: Sequence[Wanted]) -> tuple[str, list[Wanted]]:
-        """Write a batch and its calls as sent, before it is; as many as the cap allows.
+        """Write a batch and its calls as sent, before it is; as many as cap and month allow.
 
         Returns:
             Id of its row, and what goes into it.
 
         Raises:
-            CapReached: Not even one of the calls fits.
+            CapReached: Not even one of the calls fits under the cap.
+            BudgetExceeded: Not even one of them fits into the tenant's month.
         """
         with self.db.write() as session:
             row = self._row(session)
             taken: list[Wanted] = []
             calls = [self._new_call(one, is_batch=True) for one in wanted]
             free = row.cap_micro - row.spent_micro - row.reserved_micro
+            left = self._allowance.left_micro(session)
+            if left is not None:
+                free = min(free, left - store.held(session, row.tenant_id))
             for one, call in zip(wanted, calls, strict=True):
                 if call.reserved_micro > free:
                     break
                 free -= call.reserved_micro
                 taken.append(one)
-            _hold(row, sum(call.reserved_micro for call in calls[: max(1, len(taken))]))
+            needed = sum(call.reserved_micro for call in calls[: max(1, len(taken))])
+            self._hold(session, row, needed)
             batch = BatchRow(
                 id=new_id(), run_id=row.id, tenant_id=row.tenant_id, remote_id=None,
                 size=len(taken), created_at=self._clock(),
@@ -200,6 +209,7 @@ class Ledger:
     ) -> None:
         was_lost = call.state == CallState.LOST
         row.spent_micro += cost - (call.cost_micro if was_lost else 0)
+        self._allowance.paid(cost)
         row.reserved_micro -= 0 if was_lost else call.reserved_micro
         call.state, call.cost_micro, call.ended_at = state, cost, self._clock()
         if call.prompt_tokens or call.completion_tokens:
@@ -224,6 +234,7 @@ class Ledger:
             row = self._row(session)
             row.reserved_micro = max(0, row.reserved_micro - held)
             row.spent_micro += candidate.cost_micro
+            self._allowance.paid(candidate.cost_micro)
             session.add(candidate)
             usage = Usage(
                 request_id=candidate.id, tenant_id=row.tenant_id, key_id=row.created_by_id,
@@ -249,6 +260,18 @@ class Ledger:
                 row.outcome = outcome
                 self._note(session, row, "rlaif.ended", {"outcome": outcome.value})
 
+    def _hold(self, session: Session, row: RunRow, micro: int) -> None:
+        free = row.cap_micro - row.spent_micro - row.reserved_micro
+        if micro > free:
+            raise CapReached(
+                f"run {row.id}: the cap of {row.cap_micro / 1e6:.6f} USD is reached: the next call "
+                f"may cost {micro / 1e6:.6f} USD, {max(0, free) / 1e6:.6f} USD are free"
+            )
+        if self._allowance.left_micro(session) is not None:
+            held = store.held(session, row.tenant_id)
+            self._allowance.refuse_beyond(session, micro, "the next call", held_micro=held)
+        row.reserved_micro += micro
+
     def _row(self, session: Session) -> RunRow:
         row = store.locked(session, self._run.id)
         if row is None:
@@ -260,16 +283,6 @@ class Ledger:
             session, WORKER, action, f"rlaif:{row.id}", tenant_id=row.tenant_id,
             details={**details, "spent_micro": row.spent_micro}, at=self._clock(),
         )  # fmt: skip
-
-
-def _hold(row: RunRow, micro: int) -> None:
-    free = row.cap_micro - row.spent_micro - row.reserved_micro
-    if micro > free:
-        raise CapReached(
-            f"run {row.id}: the cap of {row.cap_micro / 1e6:.6f} USD is reached: the next call may "
-            f"cost {micro / 1e6:.6f} USD, {max(0, free) / 1e6:.6f} USD are free"
-        )
-    row.reserved_micro += micro
 
 
 def verdict_json(found: Judgement) -> dict[str, Any]:

@@ -173,19 +173,23 @@ def validate(spec: Spec) -> Spec:
         ):
             raise InvalidInput(
                 f"{name}: expected a number from {low:g} to {high:g}, found {value!r}"
-            )
+            ).because("range", field=name, low=low, high=high, found=value)
         if name != "margin" and not isinstance(value, int):
             raise InvalidInput(f"{name}: expected a whole number, found {value!r}")
     if not 2 <= len(spec.temperatures) <= MAX_CANDIDATES:
         raise InvalidInput(
             f"temperatures: expected 2 to {MAX_CANDIDATES}, found {len(spec.temperatures)}"
-        )
+        ).because("temperatures_count", most=MAX_CANDIDATES, found=len(spec.temperatures))
     for one in spec.temperatures:
         if not (isinstance(one, int | float) and math.isfinite(one) and 0 <= one <= 2):
-            raise InvalidInput(f"temperatures: expected numbers from 0 to 2, found {one!r}")
+            raise InvalidInput(
+                f"temperatures: expected numbers from 0 to 2, found {one!r}"
+            ).because("range", field="temperature", low=0, high=2, found=one)
     source = " ".join(spec.source.split())
     if not 0 < len(source) <= 200:
-        raise InvalidInput(f"source: expected 1 to 200 characters, found {len(source)}")
+        raise InvalidInput(f"source: expected 1 to 200 characters, found {len(source)}").because(
+            "length", field="source", low=1, high=200, found=len(source)
+        )
     possible = math.comb(len(spec.temperatures), 2)
     return replace(
         spec,

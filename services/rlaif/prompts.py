@@ -77,13 +77,15 @@ def read(content: bytes, name: str = "") -> Found:
         TooLarge: There is more than is taken at once.
     """
     if len(content) > MAX_BYTES:
-        raise TooLarge(f"prompts: expected at most {MAX_BYTES >> 20} MiB, found more")
+        raise TooLarge(f"prompts: expected at most {MAX_BYTES >> 20} MiB, found more").because(
+            "too_many_mb", field="prompts", most=MAX_BYTES >> 20
+        )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidInput(
             f"prompts: expected UTF-8 text, found another byte at position {error.start + 1}"
-        ) from error
+        ).because("not_utf8", field="prompts", position=error.start + 1) from error
     ending = name.rpartition(".")[2].lower()
     if ending in {"jsonl", "json"} or (not ending and text.lstrip()[:1] in {"{", "["}):
         return checked(_json_rows(text))
@@ -132,12 +134,14 @@ def checked(rows: Iterator[tuple[int, Any]]) -> Found:
         repeated += key in prompts
         prompts.setdefault(key, turns)
         if len(prompts) > MAX_PROMPTS:
-            raise TooLarge(f"prompts: expected at most {MAX_PROMPTS:,}, found more")
+            raise TooLarge(f"prompts: expected at most {MAX_PROMPTS:,}, found more").because(
+                "too_many", field="prompts", most=MAX_PROMPTS
+            )
     if problems:
         more = f" (and {len(problems) - _SHOWN} more)" if len(problems) > _SHOWN else ""
         raise InvalidInput(f"prompts: {'; '.join(problems[:_SHOWN])}{more}; nothing was taken")
     if not prompts:
-        raise InvalidInput("prompts: expected at least one, found none")
+        raise InvalidInput("prompts: expected at least one, found none").because("no_prompts")
     return Found(tuple(prompts.values()), repeated)
 
 
@@ -188,7 +192,7 @@ def _json_rows(text: str) -> Iterator[tuple[int, Any]]:
         except (ValueError, RecursionError) as error:
             raise InvalidInput(
                 f"prompts: line {number}: expected JSON, found broken JSON; nothing was taken"
-            ) from error
+            ).because("no_json_at", line=number) from error
 
 
 def _csv_rows(text: str, delimiter: str | None) -> Iterator[tuple[int, Any]]:
@@ -200,7 +204,7 @@ def _csv_rows(text: str, delimiter: str | None) -> Iterator[tuple[int, Any]]:
     if "prompt" not in columns:
         raise InvalidInput(
             f"prompts: expected a CSV column 'prompt', found {', '.join(columns)[:200] or 'none'}"
-        )
+        ).because("no_prompt_column")
     try:
         for row in reader:
             yield reader.line_num, row[columns["prompt"]] or ""

@@ -15,6 +15,7 @@ from services.errors import Conflict, InvalidInput, NotFound
 from services.jobs import store as job_store
 from services.jobs.models import JobStatus
 from services.jobs.service import Jobs, release
+from services.metering.allowance import Allowance
 from services.metering.models import Price
 from services.metering.service import Metering
 from services.preferences.judging import count_to_judge, key_of, to_judge
@@ -142,6 +143,7 @@ class Rlaif:
             WrongConfiguration: There is no judge, or nobody knows its price.
             NotFound: The tenant has no such adapter.
             Conflict: There is no pair to judge.
+            BudgetExceeded: It is expected to cost more than is left of the tenant's month.
         """
         tenant = scope(actor, tenant_id, Permission.EDIT_PAIRS)
         spec = validate(spec)
@@ -149,11 +151,16 @@ class Rlaif:
         judge.close()
         price = price_of(self._settings, self.metering)
         if spec.kind is Kind.GENERATE and not prompts:
-            raise InvalidInput("prompts: expected at least one, found none")
+            raise InvalidInput("prompts: expected at least one, found none").because("no_prompts")
         if spec.kind is Kind.GENERATE:
             spec = self._with_model(actor, tenant, spec)
+        with self.db.read() as session:
+            has_budget = self.metering.month_left(session, tenant) is not None
+        # Reading every pair twice is for those whom a budget binds.
+        expected = self.estimate(actor, tenant, spec, prompts).expected_micro if has_budget else 0
         run_id = new_id()
         with self.db.write() as session:
+            self._refuse_beyond_month(session, tenant, expected)
             job = self._jobs.enqueue_in_session(
                 session, actor, tenant, KIND, {"run_id": run_id}, permission=Permission.EDIT_PAIRS
             )
@@ -192,7 +199,7 @@ class Rlaif:
         with self.db.read() as session:
             run = store.find(session, run_id)
         if run is None or not actor.may(Permission.READ_PAIRS, run.tenant_id):
-            raise NotFound(f"run {run_id!r} was not found")
+            raise NotFound(f"run {run_id!r} was not found").because("no_such_run")
         return run
 
     def calls(
@@ -236,22 +243,26 @@ class Rlaif:
         Raises:
             Conflict: It waits or runs, or there is nothing left to do.
             InvalidInput: The cap is below what is spent.
+            BudgetExceeded: Nothing is left of the tenant's month.
         """
         run = self._mine(actor, run_id)
         if not run.job.status.is_final:
-            raise Conflict(f"run {run_id}: expected one that has ended, found {run.job.status}")
+            raise Conflict(
+                f"run {run_id}: expected one that has ended, found {run.job.status}"
+            ).because("run_not_ended")
         if cap_micro is not None and not run.spent_micro < cap_micro <= 10**12:
             raise InvalidInput(
                 f"cap: expected more than the {run.spent_micro / 1e6:.6f} USD that are spent and "
                 f"at most 1000000, found {cap_micro / 1e6:.6f}"
-            )
+            ).because("cap_below_spent", spent=run.spent_micro / 1e6, found=cap_micro / 1e6)
         if run.outcome is not None and not ask_lost_again and cap_micro is None:
             raise Conflict(
                 f"run {run_id}: it has ended ({run.outcome}); raise the cap, or ask lost calls again"
-            )
+            ).because("run_has_ended")
         with self.db.write() as session:
             row = store.locked(session, run_id)
             assert row is not None, "it was just read"
+            self._refuse_beyond_month(session, run.tenant_id, 1)
             row.cap_micro = cap_micro or row.cap_micro
             row.outcome = None
             again = abandon_lost(session, run_id) if ask_lost_again else 0
@@ -259,6 +270,11 @@ class Rlaif:
             self._record(session, actor, "rlaif.resumed", run_id, run.tenant_id, details)
             self._queue_again(session, run.job.id)
         return self.get(actor, run_id)
+
+    def _refuse_beyond_month(self, session: Session, tenant_id: str, micro: int) -> None:
+        held = store.held(session, tenant_id)
+        allowance = Allowance(self.metering, tenant_id)
+        allowance.refuse_beyond(session, micro, "the run", held_micro=held)
 
     @staticmethod
     def _queue_again(session: Session, job_id: str) -> None:
@@ -285,7 +301,7 @@ class Rlaif:
         if self._traffic is None or not self._traffic.is_kept(tenant):
             raise Conflict(
                 f"tenant {tenant}: expected that requests are kept, found that they are not"
-            )
+            ).because("requests_not_kept")
         return dialogues(self._traffic.prompts(actor, tenant, limit=limit, since=since))
 
     def is_batch(self, spec: Spec, calls: int) -> bool:
@@ -347,7 +363,9 @@ class Rlaif:
             source=spec.from_source or None, limit=spec.limit,
         )  # fmt: skip
         if not found:
-            raise Conflict("expected at least one pair to judge, found none")
+            raise Conflict("expected at least one pair to judge, found none").because(
+                "no_pairs_to_judge"
+            )
         for number, (_, pair) in enumerate(found):
             low, high = sorted(pair.responses, key=lambda one: text_key(one.text))
             session.add(

@@ -171,6 +171,12 @@ def locked(session: Session, run_id: str) -> RunRow | None:
     return session.get(RunRow, run_id, with_for_update=True, populate_existing=True)
 
 
+def held(session: Session, tenant_id: str) -> int:
+    """Micro-USD that all runs of a tenant hold for calls on their way."""
+    total = select(func.sum(RunRow.reserved_micro)).where(RunRow.tenant_id == tenant_id)
+    return int(session.scalar(total) or 0)
+
+
 def counts(session: Session, run_ids: Sequence[str]) -> Mapping[str, Counts]:
     """How far some runs are, by id."""
     numbers: dict[str, dict[str, int]] = {run_id: {} for run_id in run_ids}

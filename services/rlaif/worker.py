@@ -38,6 +38,7 @@ def rlaif_handler(context: JobContext) -> None:
         AccessRefused: The judge takes neither key nor model; likewise.
         Later: The judge has been failing for long; likewise.
         EngineUnavailable: The engine stays away; likewise.
+        BudgetExceeded: The tenant's money of the month is spent; likewise.
         JobStopped: A person asked for a stop.
         JobPutBack: This worker is leaving.
         JobTaken: Another worker holds the job.

@@ -26,6 +26,24 @@ def test_the_bundled_texts_are_many_in_both_languages_and_each_once() -> None:
     assert sum(by_language.values()) == len(found) >= 100
 
 
+@pytest.mark.parametrize("count", [2, 7, neutral.USUAL_COUNT, 112])
+def test_some_texts_are_as_many_of_each_language_and_the_same_each_time(count: int) -> None:
+    texts = neutral.read_texts()
+    found = neutral.chosen(texts, count)
+    assert len(found) == count
+    shares = [sum(text.language == one for text in found) for one in ("en", "tr")]
+    assert abs(shares[0] - shares[1]) <= 1
+    assert found == neutral.chosen(texts, count)
+
+
+def test_texts_of_like_length_are_read_together_and_each_once() -> None:
+    texts = neutral.read_texts()
+    read = [text for some in neutral.batches(texts) for text in some]
+    assert sorted(text.id for text in read) == sorted(text.id for text in texts)
+    lengths = [len(text.text.encode()) for text in read]
+    assert lengths == sorted(lengths)
+
+
 @pytest.mark.parametrize("name", harness.task_names())
 def test_the_bundled_tasks_have_one_right_answer_each(name: str) -> None:
     lines = (harness.TASKS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from services.registry.models import Adapter
 from services.registry.service import Registry
 from services.settings import Settings
 from services.tenants.models import Actor, Role
+from services.tenants.store import TenantRow
 from tests.services.evaluation.measured import KEPT
 from tests.services.registry.adapters import BASE_DIGEST, write_adapter
 from tests.support import free_port
@@ -86,6 +88,17 @@ def build(
     return World(
         settings, db, jobs, Metering(db), registry, preferences, evaluations, dataset, adapter
     )
+
+
+def add_tenant(db: Database) -> None:
+    """The tenant's own row, for what is booked to it."""
+    with db.write() as session:
+        session.add(
+            TenantRow(
+                id="legal", name="Legal", tps=5, rpm=100, daily_tokens=10_000,
+                timezone="Europe/Istanbul", created_at=datetime.now(UTC),
+            )
+        )  # fmt: skip
 
 
 def freeze(preferences: Preferences, pairs: int) -> Dataset:
