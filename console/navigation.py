@@ -15,6 +15,8 @@ from console.i18n import t
 from services.tenants.models import Actor, Permission
 
 PAGES = Path(__file__).parents[1] / "pages"
+START = "start"
+"""Never an address: Streamlit asks the page at the bare address for a name as well."""
 _P = Permission
 
 
@@ -96,12 +98,20 @@ def page(
                 PAGES / row.file if is_open else otherwise,
                 title=t(row.title),
                 icon=f":material/{row.icon}:",
-                url_path=row.name,
+                url_path=START if row is ROWS[0] else row.name,
                 default=row is ROWS[0],
                 visibility="visible" if is_open else "hidden",
             )
         )
+    # The start page's own address is the bare one; whoever writes its name is sent there.
+    start = _to_start if ROWS[0].open_to(actor, tenant_id) else otherwise
+    named = st.Page(start, title=t(ROWS[0].title), url_path=ROWS[0].name, visibility="hidden")
+    sections[""].append(named)
     return st.navigation(sections, position="sidebar", expanded=True)
+
+
+def _to_start() -> None:
+    st.switch_page(PAGES / ROWS[0].file)
 
 
 def link(name: str, actor: Actor | None, tenant_id: str | None, label: str | None = None) -> None:

@@ -83,12 +83,16 @@ def revise(
         desk.tenant_id,
         desk.annotator_id,
     ):
-        raise Conflict(f"vote {review_id}: expected a vote of yours that counts, found none")
+        raise Conflict(
+            f"vote {review_id}: expected a vote of yours that counts, found none"
+        ).because("vote_not_yours")
     former = records.review(found)
     row = queries.locked(desk.session, desk.tenant_id, former.pair_id)
     mine = claims.held(desk.session, row.id, desk.annotator_id)
     if former.kind is not ReviewKind.VOTE or mine is None or mine.review_id != former.id:
-        raise Conflict(f"vote {review_id}: expected a vote of yours that counts, found none")
+        raise Conflict(
+            f"vote {review_id}: expected a vote of yours that counts, found none"
+        ).because("vote_not_yours")
     desk.refuse_unless_ours(row, former)
     pair = queries.get(desk.session, desk.tenant_id, row.id)
     shown = shown or (former.left_response_id, former.right_response_id)
@@ -141,7 +145,9 @@ def edit(
     """
     current = next((one for one in pair.responses if one.id == response_id), None)
     if current is None:
-        raise Conflict(f"pair {pair.id} has no current response {response_id!r}")
+        raise Conflict(f"pair {pair.id} has no current response {response_id!r}").because(
+            "answer_changed"
+        )
     _refuse_edit(pair, current, text)
     version = desk.new_version(row, pair, current, text, mine)
     desk.append(pair, ReviewKind.EDIT, response_id=version.id, reason=reason)
@@ -201,13 +207,21 @@ def refuse_other_versions(pair: Pair, shown: Shown) -> None:
         Conflict: An answer has changed since it was shown.
     """
     if {*shown} != {one.id for one in pair.responses}:
-        raise Conflict(f"pair {pair.id}: an answer has changed since it was shown; look again")
+        raise Conflict(
+            f"pair {pair.id}: an answer has changed since it was shown; look again"
+        ).because("answer_changed")
 
 
 def _refuse_edit(pair: Pair, current: Response, text: str) -> None:
     if not text.strip():
-        raise InvalidInput("text: expected an answer, found an empty one")
+        raise InvalidInput("text: expected an answer, found an empty one").because(
+            "empty", field="answer"
+        )
     if text == current.text:
-        raise InvalidInput("text: expected a changed answer, found the same")
+        raise InvalidInput("text: expected a changed answer, found the same").because(
+            "answer_unchanged"
+        )
     if any(normalised(one.text) == normalised(text) for one in pair.responses if one != current):
-        raise InvalidInput("text: expected another answer than the other response, found the same")
+        raise InvalidInput(
+            "text: expected another answer than the other response, found the same"
+        ).because("answers_alike")

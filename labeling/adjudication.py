@@ -302,7 +302,7 @@ class Adjudication:
                 raise Conflict(
                     f"pair {pair_id}: expected it disputed, found it {row.status}; "
                     "somebody has decided it, or its votes have changed"
-                )
+                ).because("no_dispute_left")
             pair = queries.get(session, tenant_id, pair_id)
             return self._preferences.decide_in_session(
                 session, actor, row, pair, verdict, chosen_response_id, reason=reason,
@@ -384,9 +384,15 @@ def _refuse_unless_settled(session: Session, row: PairRow) -> None:
 def _checked(reason: str) -> str:
     reason = reason.strip()
     if not reason:
-        raise InvalidInput("reason: expected why, found an empty text")
+        raise InvalidInput("reason: expected why, found an empty text").because(
+            "empty", field="reason"
+        )
     if len(reason) > MAX_NOTE:
-        raise InvalidInput(f"reason: expected at most {MAX_NOTE} characters, found {len(reason)}")
+        raise InvalidInput(
+            f"reason: expected at most {MAX_NOTE} characters, found {len(reason)}"
+        ).because("too_long", field="reason", most=MAX_NOTE, found=len(reason))
     if found := defect(reason):
-        raise InvalidInput(f"reason: expected text that can be stored, found {found}")
+        raise InvalidInput(f"reason: expected text that can be stored, found {found}").because(
+            "not_storable", field="reason"
+        )
     return reason

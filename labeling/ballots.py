@@ -81,9 +81,13 @@ def refuse_note(note: str, name: str = "note") -> None:
         InvalidInput: It is too long, or holds what a database cannot store.
     """
     if len(note) > MAX_NOTE:
-        raise InvalidInput(f"{name}: expected at most {MAX_NOTE} characters, found {len(note)}")
+        raise InvalidInput(
+            f"{name}: expected at most {MAX_NOTE} characters, found {len(note)}"
+        ).because("too_long", field=name, most=MAX_NOTE, found=len(note))
     if found := defect(note):
-        raise InvalidInput(f"{name}: expected text that can be stored, found {found}")
+        raise InvalidInput(f"{name}: expected text that can be stored, found {found}").because(
+            "not_storable", field=name
+        )
 
 
 def _refuse_ratings(given: Mapping[str, int]) -> None:

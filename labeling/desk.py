@@ -87,9 +87,13 @@ class Desk:
         mine = claims.held(self.session, pair_id, self.annotator_id)
         is_planted = mine is not None and mine.place > claims.PLANTED
         if row.status != PairStatus.UNREVIEWED.value and not is_planted:
-            raise Conflict(f"pair {pair_id}: expected it unreviewed, found it {row.status}")
+            raise Conflict(
+                f"pair {pair_id}: expected it unreviewed, found it {row.status}"
+            ).because("pair_reviewed")
         if mine is None or mine.review_id is not None:
-            raise Conflict(f"pair {pair_id} is not your card any more; take the next one")
+            raise Conflict(f"pair {pair_id} is not your card any more; take the next one").because(
+                "card_gone"
+            )
         return row, queries.get(self.session, self.tenant_id, pair_id), mine
 
     def card(
@@ -204,7 +208,9 @@ class Desk:
         if row.status == PairStatus.UNREVIEWED.value or vote.is_gold:
             return
         if self.decided_by(row) != vote.id:
-            raise Conflict(f"pair {row.id}: someone else has decided on it since your vote")
+            raise Conflict(
+                f"pair {row.id}: someone else has decided on it since your vote"
+            ).because("pair_decided")
 
     def decided_by(self, row: PairRow) -> str | None:
         """Id of the vote that the pair's latest decision names."""
@@ -264,7 +270,9 @@ class Desk:
             or row.status != PairStatus.UNREVIEWED.value
             or claims.are_others_at_work(self.session, row, self.annotator_id, self.now)
         ):
-            raise Conflict(f"pair {row.id}: someone else has changed or decided it since your edit")
+            raise Conflict(
+                f"pair {row.id}: someone else has changed or decided it since your edit"
+            ).because("pair_decided")
         before = self.session.get_one(ResponseRow, current.parent_id)
         mine = claims.held(self.session, row.id, self.annotator_id)
         return self.new_version(row, pair, current, before.text, mine)

@@ -26,9 +26,13 @@ def refuse(text: str) -> None:
         InvalidInput: It is too long, or holds what a database cannot store.
     """
     if len(text) > MAX_EDIT:
-        raise InvalidInput(f"text: expected at most {MAX_EDIT:,} characters, found {len(text):,}")
+        raise InvalidInput(
+            f"text: expected at most {MAX_EDIT:,} characters, found {len(text):,}"
+        ).because("too_long", field="answer", most=MAX_EDIT, found=len(text))
     if found := defect(text):
-        raise InvalidInput(f"text: expected text that can be stored, found {found}")
+        raise InvalidInput(f"text: expected text that can be stored, found {found}").because(
+            "not_storable", field="answer"
+        )
 
 
 def keep(

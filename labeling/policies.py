@@ -148,9 +148,13 @@ class Policies:
         _refuse_text(name, "name", MAX_NAME)
         members = tuple(sorted(set(members)))
         if not name:
-            raise InvalidInput("name: expected a text, found an empty one")
+            raise InvalidInput("name: expected a text, found an empty one").because(
+                "empty", field="group_name"
+            )
         if len(members) > MAX_MEMBERS or (group_id is None and not members):
-            raise InvalidInput(f"members: expected 1 to {MAX_MEMBERS}, found {len(members)}")
+            raise InvalidInput(
+                f"members: expected 1 to {MAX_MEMBERS}, found {len(members)}"
+            ).because("members", most=MAX_MEMBERS)
         with self._db.write() as session:
             queries.serialise(session, f"review policy|{tenant_id}")
             known = {one.id: one for one in _groups(session, tenant_id)}
@@ -158,7 +162,9 @@ class Policies:
                 raise NotFound(f"tenant {tenant_id} has no group {group_id!r}")
             others = [one for one in known.values() if one.members and one.id != group_id]
             if name.casefold() in {one.name.casefold() for one in others}:
-                raise InvalidInput(f"name: expected one that no other group has, found {name!r}")
+                raise InvalidInput(
+                    f"name: expected one that no other group has, found {name!r}"
+                ).because("group_name_taken", name=name)
             group = Group(group_id or new_id(), name, members)
             if not members:
                 _refuse_to_strand(session, tenant_id, group)
@@ -207,7 +213,7 @@ def _refuse_to_strand(session: Session, tenant_id: str, group: Group) -> None:
         raise Conflict(
             f"group {group.name!r}: {count} unreviewed pairs are assigned to it; "
             "assign them to others first"
-        )
+        ).because("group_has_pairs", name=group.name, count=count)
 
 
 def _refuse_policy(policy: ReviewPolicy) -> None:
@@ -216,7 +222,9 @@ def _refuse_policy(policy: ReviewPolicy) -> None:
     _refuse_number("gold_every", policy.gold_every, 0, MAX_GOLD_EVERY)
     _refuse_number("too_fast_ms", policy.too_fast_ms, 0, MAX_TOO_FAST_MS)
     if policy.gold_every == 1:
-        raise InvalidInput("gold_every: expected 0 or at least 2, found 1: nothing else would come")
+        raise InvalidInput(
+            "gold_every: expected 0 or at least 2, found 1: nothing else would come"
+        ).because("gold_alone")
     for language, text in policy.guidelines.items():
         if language not in LANGUAGES:
             raise InvalidInput(
@@ -227,11 +235,17 @@ def _refuse_policy(policy: ReviewPolicy) -> None:
 
 def _refuse_number(name: str, value: int, lowest: int, highest: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-        raise InvalidInput(f"{name}: expected {lowest} to {highest}, found {value!r}")
+        raise InvalidInput(f"{name}: expected {lowest} to {highest}, found {value!r}").because(
+            "range", field=name, low=lowest, high=highest, found=value
+        )
 
 
 def _refuse_text(text: str, name: str, limit: int) -> None:
     if len(text) > limit:
-        raise InvalidInput(f"{name}: expected at most {limit:,} characters, found {len(text):,}")
+        raise InvalidInput(
+            f"{name}: expected at most {limit:,} characters, found {len(text):,}"
+        ).because("too_long", field=name, most=limit, found=len(text))
     if found := defect(text):
-        raise InvalidInput(f"{name}: expected text that can be stored, found {found}")
+        raise InvalidInput(f"{name}: expected text that can be stored, found {found}").because(
+            "not_storable", field=name
+        )

@@ -119,7 +119,9 @@ class ReviewQueue:
             row = queries.locked(desk.session, desk.tenant_id, pair_id)
             vote = desk.standing_vote(pair_id)
             if vote is None or claims.vote_of(desk.session, pair_id, actor.id) != vote.id:
-                raise Conflict(f"pair {pair_id}: expected a vote of yours that counts, found none")
+                raise Conflict(
+                    f"pair {pair_id}: expected a vote of yours that counts, found none"
+                ).because("vote_not_yours")
             desk.refuse_unless_ours(row, vote)
             return desk.card(pair_id, review_id=vote.id)
 
@@ -240,12 +242,16 @@ class ReviewQueue:
             with self._desk(actor, tenant_id) as desk:
                 row, pair, mine = desk.own(pair_id)
                 if mine.place > claims.PLANTED:
-                    raise Conflict(f"pair {pair_id}: its answers cannot be changed at present")
+                    raise Conflict(
+                        f"pair {pair_id}: its answers cannot be changed at present"
+                    ).because("answers_fixed")
                 return actions.edit(desk, row, pair, mine, response_id, text, reason)
         except Conflict as error:
             if not self._rescue(actor, tenant_id, pair_id, response_id, text):
                 raise
-            raise Conflict(f"{error.message}; your text is kept as a draft") from error
+            raise Conflict(f"{error.message}; your text is kept as a draft").because(
+                "kept_as_draft"
+            ) from error
 
     def edit_outside(
         self,

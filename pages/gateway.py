@@ -6,6 +6,7 @@ import streamlit as st
 
 from console import auth, state, wiring
 from console.components import empty, errors, gateway_view, heading
+from console.components.text import plain
 from console.i18n import t
 from services.operations.models import GatewayState
 from services.tenants.models import EVERY_TENANT, Actor, Permission, Tenant
@@ -27,7 +28,7 @@ def live(tenant: Tenant) -> None:
         if actor.may(Permission.MANAGE_TENANT, EVERY_TENANT):
             handles(found)
         view = operations.view(actor, tenant.id)
-        heading.section(t("gateway.as_seen", tenant=tenant.name), t("gateway.as_seen_text"))
+        heading.section(t("gateway.as_seen", tenant=plain(tenant.name)), t("gateway.as_seen_text"))
         if view is None:
             empty.draw(t("gateway.no_key"), t("gateway.no_key_text"), icon="key_off")
         else:

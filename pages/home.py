@@ -9,6 +9,7 @@ import streamlit as st
 
 from console import auth, loop, navigation, state, wiring
 from console.components import empty, heading
+from console.components.text import plain
 from console.i18n import money, number, percent, t
 from services.tenants.models import Actor, Permission, Tenant
 
@@ -103,7 +104,7 @@ def page() -> None:
         return
     tenant = wiring.services().tenants.get(actor, tenant_id)
     today = datetime.now(ZoneInfo(tenant.timezone)).date()
-    heading.draw(tenant.name, t("home.caption"))
+    heading.draw(plain(tenant.name), t("home.caption"))
     found = loop.counts(actor, tenant.id, today)
     picture(actor, tenant.id, found)
     do_next(actor, tenant, found)

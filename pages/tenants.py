@@ -165,7 +165,7 @@ def page() -> None:
     """Draw the page of the chosen tenant."""
     actor = auth.actor()
     tenant = wiring.services().tenants.get(actor, state.require_tenant())
-    heading.draw(tenant.name, t("tenants.caption", id=tenant.id, zone=tenant.timezone))
+    heading.draw(plain(tenant.name), t("tenants.caption", id=tenant.id, zone=tenant.timezone))
     if actor.may(Permission.MANAGE_TENANT, EVERY_TENANT):
         new_tenant()
     secret.draw_once()

@@ -62,7 +62,7 @@ def create(tenant_id: str) -> None:
     )
     for key in ("users.username", "users.display_name"):
         state.put(key, "")
-    secret.leave(t("users.password_of", name=user.username), password)
+    secret.leave(t("users.password_of", name=plain(user.username)), password)
 
 
 def row(user: User, tenant_id: str, *, is_self: bool) -> None:
@@ -135,7 +135,7 @@ def save_roles(user_id: str, tenant_id: str) -> None:
 def reset(user_id: str, username: str) -> None:
     """Make a fresh password and show it once."""
     password = wiring.services().tenants.reset_password(auth.actor(), user_id)
-    secret.leave(t("users.password_of", name=username), password)
+    secret.leave(t("users.password_of", name=plain(username)), password)
 
 
 @errors.guarded
@@ -150,7 +150,8 @@ def page() -> None:
     """Draw the users that the actor may administer."""
     actor, tenant_id = auth.actor(), state.require_tenant()
     tenants = wiring.services().tenants
-    heading.draw(t("nav.users"), t("users.caption", tenant=tenants.get(actor, tenant_id).name))
+    name = plain(tenants.get(actor, tenant_id).name)
+    heading.draw(t("nav.users"), t("users.caption", tenant=name))
     new_user(actor, tenant_id)
     secret.draw_once()
     for user in tenants.list_users(actor):

@@ -22,7 +22,6 @@ from services.attestation.statements import sign_statement
 from services.audit.service import AuditLog
 from services.clusters.connection import Cluster
 from services.db import Database
-from services.evaluation.judging import Bench
 from services.evaluation.service import Evaluations
 from services.guardrails.service import Guardrails
 from services.inference.client import EngineClient
@@ -35,6 +34,7 @@ from services.preferences.quality import Quality
 from services.preferences.service import Preferences
 from services.registry.custody import Chains
 from services.registry.service import Registry
+from services.rlaif.evaluation_judge import Quotes, bench_of
 from services.rlaif.service import Rlaif
 from services.rlaif.traffic import GatewayTraffic
 from services.rollouts.alerts.outbox import Alerts
@@ -110,10 +110,11 @@ def build(settings: Settings) -> Services:
         custody=custody,
     )
     registry = Registry(db, settings.adapters_dir, settings.mlflow_tracking_uri, custody=custody)
-    evaluations = Evaluations(
-        db, jobs, registry, preferences, runs_dir=settings.runs_dir, custody=custody
-    )
     metering = Metering(db)
+    evaluations = Evaluations(
+        db, jobs, registry, preferences, runs_dir=settings.runs_dir, custody=custody,
+        quotes=Quotes(db, settings, metering),
+    )  # fmt: skip
     receipts = receipts_of(db, settings, keyring)
     audit = AuditLog(
         db,
@@ -221,15 +222,7 @@ def worker_handlers() -> Mapping[str, Handler]:
 
     return {
         "training.dpo": training_worker.dpo_handler,
-        "evaluation.score": partial(evaluation_worker.evaluation_handler, judges=_bench),
+        "evaluation.score": partial(evaluation_worker.evaluation_handler, judges=bench_of),
         "preferences.quality": preferences_worker.quality_handler,
         "rlaif.run": rlaif_worker.rlaif_handler,
     }
-
-
-def _bench(settings: Settings) -> Bench:
-    """The AI judge for evaluations, and what its refusals mean."""
-    from services.rlaif.failures import InDoubt, Later, NoVerdict, Rejected
-    from services.rlaif.judge import judge_of
-
-    return Bench(judge_of(settings), again=(Later,), missing=(NoVerdict, Rejected, InDoubt))

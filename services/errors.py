@@ -22,10 +22,16 @@
         ├── PortInUse               another program listens there
         └── DatabaseTooNew          a newer version of this program wrote the database
 
+Domains grow branches of their own where what is done about a failure needs more names, such as
+`rlaif.failures` and `clusters.refusals`.
+
 Messages say what was expected, what was found and where; never a secret, never a prompt.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
 
 
 class ConsoleError(Exception):
@@ -34,15 +40,30 @@ class ConsoleError(Exception):
     Attributes:
         code: Stable machine-readable name, snake_case.
         http_status: Status that the gateway answers with.
+        reason: Which sentence this is, snake_case, for those who say it in another language;
+            empty where only the message says it.
+        values: What stands in that sentence, by name.
     """
 
     code = "internal_error"
     http_status = 500
+    reason: str = ""
+    values: Mapping[str, Any] = {}
 
     @property
     def message(self) -> str:
         """The one sentence that is shown."""
         return str(self)
+
+    def because(self, reason: str, **values: Any) -> Self:
+        """Name the sentence, so that a page can say it in its reader's language.
+
+        Args:
+            reason: Its name, the same wherever the sentence is the same.
+            values: What stands in it: numbers as they are; `field` by its name in the code.
+        """
+        self.reason, self.values = reason, values
+        return self
 
 
 class InvalidInput(ConsoleError):

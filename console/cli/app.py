@@ -29,16 +29,22 @@ from console.cli import (
     training,
 )
 from console.cli.output import JSON_ASKED, complain
+from console.exit_status import WRONG_USE, exit_status
 from services.errors import ConsoleError, LimitExceeded, StorageFull
 
 
 class ConsoleGroup(TyperGroup):
     """Turns an error of the console into one line on standard error and an exit status."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse words that are no text: nothing could be looked up or written by them."""
+        if any(not _is_text(word) for word in args):
+            complain("param: expected arguments in UTF-8, found other bytes in one of them")
+            raise typer.Exit(WRONG_USE)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command; see `console.exit_status` for the status of an error."""
-        from console.exit_status import exit_status
-
         try:
             with _full_disk_told():
                 return super().invoke(ctx)
@@ -51,6 +57,11 @@ class ConsoleGroup(TyperGroup):
             else:
                 complain(f"param: {error.message}")
             raise typer.Exit(exit_status(error)) from error
+
+
+def _is_text(word: str) -> bool:
+    """Whether an argument is text; the shell's other bytes come as halves of surrogate pairs."""
+    return not any("\ud800" <= mark <= "\udfff" for mark in word)
 
 
 @contextmanager

@@ -111,6 +111,7 @@ def _judge(found: JudgeFinding) -> None:
             (t("evaluate.judge_turned"), number(found.inconsistent)),
             (t("evaluate.judge_length"), number(found.length_ratio, 2)),
             (t("evaluate.judge_failed"), number(found.failed)),
+            *([(t("evaluate.judge_unasked"), number(found.unasked))] if found.unasked else []),
         ],
         columns=3,
     )

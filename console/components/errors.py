@@ -1,17 +1,21 @@
-"""How a refusal is shown: one box, a heading in the reader's language, the service's sentence."""
+"""How a refusal is shown: one box, a heading and a sentence in the reader's language.
+
+Services name their commonest sentences (`ConsoleError.because`); `refusal.json` says them and
+`field.json` the names of what they speak of. A sentence without a name is shown as it is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Literal, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 import streamlit as st
 
 from console import state
 from console.components.text import plain
-from console.i18n import has, t
+from console.i18n import has, t, written
 from services.errors import ConsoleError, NotPermitted, NotSignedIn
 
 P = ParamSpec("P")
@@ -47,9 +51,26 @@ def heading(error: ConsoleError) -> str:
 
 
 def detail(error: ConsoleError) -> str:
-    """What was expected and found: the service's sentence, or ours where it is always the same."""
-    key = f"errors.{error.code}_text"
-    return t(key) if has(key) else plain(error.message)
+    """What was expected and found: in the reader's words where the sentence has a name."""
+    for key in (f"refusal.{error.reason}", f"errors.{error.code}_text"):
+        if has(key):
+            return t(key, **{name: _said(name, value) for name, value in error.values.items()})
+    return plain(error.message)
+
+
+def _said(name: str, value: Any) -> object:
+    """What stands in a sentence: a field's name, a number as the language writes it, or text."""
+    if name == "field":
+        key = f"field.{str(value).replace(' ', '_')}"
+        return t(key) if has(key) else plain(str(value))
+    if isinstance(value, bool) or value is None:
+        return plain(str(value))
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return written(value)
+    many = value if isinstance(value, list | tuple) else (value,)
+    return plain(", ".join(str(one) for one in many))
 
 
 def guarded(callback: Callable[P, None]) -> Callable[P, None]:

@@ -205,7 +205,7 @@ def _estimate(actor: Actor, tenant: Tenant, kind: Kind, found: Prompts) -> None:
     wanted = max(0.01, float(Decimal(2 * estimate.expected_micro) / 1_000_000))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.number_input(
-            t("generate.cap"), 0.001, 1_000_000.0, round(wanted, 3), 0.01, format="%.3f",
+            t("generate.cap"), 0.001, 1_000_000.0, round(wanted, 3), 0.01, format=amount.ENTERED,
             key=f"generate.cap.{estimate.expected_micro}", help=t("generate.cap_help"), width=220,
         )  # fmt: skip
         st.button(

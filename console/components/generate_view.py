@@ -47,7 +47,8 @@ def _numbers(run: Run) -> None:
     ]
     if counts.published:
         values.append((t("generate.a_pair"), amount.shown(-(-run.spent_micro // counts.published))))
-    figures.draw(values if counts.prompts else values[1:])
+    shown = values if counts.prompts else values[1:]
+    figures.draw(shown, columns=len(shown))
 
 
 def _calls(actor: Actor, tenant: Tenant, run: Run) -> None:
@@ -87,7 +88,7 @@ def again(run: Run) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if run.outcome is not Outcome.COMPLETE:
             st.number_input(
-                t("generate.cap"), 0.001, 1_000_000.0, run.cap_micro / 1e6, 0.01, format="%.3f",
+                t("generate.cap"), 0.001, 1_000_000.0, run.cap_micro / 1e6, 0.01, format=amount.ENTERED,
                 key=f"generate.new_cap.{run.id}", width=220,
             )  # fmt: skip
             st.button(

@@ -6,7 +6,7 @@ import streamlit as st
 
 from console import agreed, auth, state, wiring
 from console.components import errors
-from console.i18n import t
+from console.i18n import percent_format, t
 from services.preferences.choices import Choices
 from services.preferences.exports import EXTRAS, Form, Shape
 from services.preferences.gates.models import GATES, MAX_LENGTH, PAIRS_A_PROMPT, Action, Rules
@@ -23,7 +23,7 @@ def draw(tenant_id: str, *, is_busy: bool) -> None:
     st.toggle(t("quality.all"), key="quality.all")
     with st.grid(4, min_column_width=150):
         st.slider(
-            t("quality.held_out"), 0, 50, 10, 5, format="%d %%", key="quality.held_out",
+            t("quality.held_out"), 0, 50, 10, 5, format=percent_format(), key="quality.held_out",
             help=t("quality.held_out_help"),
         )  # fmt: skip
         st.number_input(

@@ -1,8 +1,8 @@
 """Every text of the console, in English and Turkish, and how numbers and times are written.
 
 One JSON file per subject in `en/` and `tr/`; a text's key is `<file>.<name>`. A text may be an
-object with `one` and `other`: then `count` chooses. Services speak English only; what they refuse
-is introduced in the reader's language by `errors.*`.
+object with `one` and `other`: then `count` chooses. Services speak no language but English; what they
+refuse is introduced by `errors.*` and, where the sentence has a name, said by `refusal.*`.
 """
 
 from __future__ import annotations
@@ -84,10 +84,21 @@ def number(value: float, digits: int = 0) -> str:
     return text.replace("-", "\N{MINUS SIGN}") if value < 0 else text
 
 
+def written(value: float) -> str:
+    """A number with the digits it has and no more: 0.05 or 0,05; 2e-05 or 2e-05."""
+    text = f"{value:g}"
+    return text.replace(".", ",") if language() == "tr" else text
+
+
 def percent(fraction: float, digits: int = 0) -> str:
     """A fraction between 0 and 1 as a percentage: 45% or %45."""
     text = number(fraction * 100, digits)
     return f"%{text}" if language() == "tr" else f"{text}%"
+
+
+def percent_format() -> str:
+    """How a slider writes whole percent: `45%` or `%45`."""
+    return "%%%d" if language() == "tr" else "%d%%"
 
 
 def money(micro: int, currency: str = "USD", digits: int = 2) -> str:

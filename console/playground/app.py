@@ -40,7 +40,15 @@ HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
 )
-CLOSED = ("/gradio_api/upload", "/gradio_api/proxy=", "/gradio_api/file=", "/monitoring")
+CLOSED = (
+    "/gradio_api/upload",
+    "/gradio_api/proxy=",
+    "/gradio_api/file=",
+    "/gradio_api/dev/",
+    "/gradio_api/vibe-",
+    "/gradio_api/component_server",
+    "/monitoring",
+)
 """Doors of Gradio that a page without files does not need."""
 
 

@@ -136,7 +136,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
             raise InvalidInput(
                 f"policy: expected each name once, found {key.value[:60]!r} twice, again on line "
                 f"{key.start_mark.line + 1}"
-            )
+            ).because("name_twice", name=key.value[:60], line=key.start_mark.line + 1)
         seen.add(key.value)
     return loader.construct_mapping(node, deep=True)
 
@@ -158,7 +158,9 @@ def _loaded(source: str) -> Any:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > _MAX_DEPTH:
-            raise InvalidInput(f"policy: expected at most {_MAX_DEPTH} levels, found more")
+            raise InvalidInput(f"policy: expected at most {_MAX_DEPTH} levels, found more").because(
+                "too_deep", most=_MAX_DEPTH
+            )
     return yaml.load(source, _Loader)  # noqa: S506 - a safe loader that also refuses doubles
 
 
@@ -169,14 +171,18 @@ def read_policy(source: str) -> Policy:
         InvalidInput: It is no policy; the message names the place.
     """
     if len(source.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise InvalidInput(f"policy: expected at most {MAX_BYTES:,} bytes, found more")
+        raise InvalidInput(f"policy: expected at most {MAX_BYTES:,} bytes, found more").because(
+            "too_many_bytes", field="policy", most=MAX_BYTES
+        )
     try:
         found = _loaded(source)
     except yaml.YAMLError as error:
         place = getattr(error, "problem_mark", None)
         where = f" on line {place.line + 1}" if place else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "other text"
-        raise InvalidInput(f"policy: expected YAML, found {problem}{where}") from error
+        raise InvalidInput(f"policy: expected YAML, found {problem}{where}").because(
+            "no_yaml", field="policy", line=place.line + 1 if place else 1
+        ) from error
     except (ValueError, OverflowError) as error:
         # A date that is none, a number of too many digits, half a surrogate pair.
         raise InvalidInput(
@@ -300,7 +306,9 @@ def _known(value: Mapping[str, Any], names: set[str], at: str) -> None:
 
 def _refuse(at: str, expected: str, found: Any) -> NoReturn:
     shown = "nothing" if found is None else _shown(found)
-    raise InvalidInput(f"{at}: expected {expected}, found {shown}")
+    raise InvalidInput(f"{at}: expected {expected}, found {shown}").because(
+        "policy_at", place=at, expected=expected, found=shown
+    )
 
 
 def _shown(found: Any) -> str:

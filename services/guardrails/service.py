@@ -50,7 +50,7 @@ class Guardrails:
                 raise Conflict(
                     f"policy of tenant {tenant_id}: expected version {expected_version} to be the "
                     f"newest, found {before}; nothing was saved"
-                )
+                ).because("policy_changed", expected=expected_version, found=before)
             row = GuardrailPolicyRow(
                 id=new_id(), tenant_id=tenant_id, version=before + 1, source=source,
                 digest=policy.digest, actor_id=actor.id, created_at=self._clock(),

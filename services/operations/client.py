@@ -72,16 +72,18 @@ class GatewayAdmin:
                 trust_env=False,
             )
         except httpx.HTTPError as error:
-            raise Unavailable(f"the gateway at {self._url} does not answer") from error
+            raise Unavailable(f"the gateway at {self._url} does not answer").because(
+                "gateway_silent", address=self._url
+            ) from error
         if answer.status_code == 200:
             found: dict[str, Any] = answer.json()
             return found
         if answer.status_code == 404 and path.startswith("/admin/v1/tenants/"):
-            raise NotFound("the gateway knows no key of this tenant")
+            raise NotFound("the gateway knows no key of this tenant").because("gateway_no_key")
         if answer.status_code == 401:
             raise Unavailable(
                 f"the gateway at {self._url} does not take the admin token of this installation"
-            )
+            ).because("gateway_token")
         raise Unavailable(f"the gateway at {self._url} answered with status {answer.status_code}")
 
 

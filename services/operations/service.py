@@ -159,14 +159,14 @@ class Operations:
             raise InvalidInput(
                 "expected a second engine in PARAM_FALLBACK_URL and PARAM_FALLBACK_MODEL, "
                 "found none"
-            )
+            ).because("no_second_engine")
         served = fallback_served(self.fallback_model)
         patterns = self._metering.price_tables()[0].prices
         if not any(fnmatchcase(served, pattern) for pattern in patterns if pattern.strip("*")):
             raise InvalidInput(
                 f"expected a price of its own for {served!r} (or fallback/*) in the price table, "
                 "found only the one for everything; it would be billed like the own model"
-            )
+            ).because("no_own_price", name=served)
 
 
 def _last(session: Session, tenant_id: str) -> int:
@@ -177,5 +177,7 @@ def _last(session: Session, tenant_id: str) -> int:
 def _checked_reason(reason: str) -> str:
     why = reason.strip()
     if not 1 <= len(why) <= LONGEST_REASON:
-        raise InvalidInput(f"reason: expected 1 to {LONGEST_REASON} characters, found {len(why)}")
+        raise InvalidInput(
+            f"reason: expected 1 to {LONGEST_REASON} characters, found {len(why)}"
+        ).because("length", field="reason", low=1, high=LONGEST_REASON, found=len(why))
     return why

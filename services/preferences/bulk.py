@@ -149,9 +149,11 @@ class Bulk:
                 raise Conflict(
                     f"expected to change {expected} pairs as in the preview, found "
                     f"{entry.changed}; nothing was changed, look again"
-                )
+                ).because("preview_outdated", expected=expected, found=entry.changed)
             if not entry.changed:
-                raise Conflict(f"expected pairs that {kind.value} can change, found none")
+                raise Conflict(f"expected pairs that {kind.value} can change, found none").because(
+                    "nothing_to_change"
+                )
             _audit(session, actor, entry)
         return _action(entry)
 
@@ -184,7 +186,7 @@ class Bulk:
                 raise Conflict(
                     f"action {action_id}: expected pairs as it left them, found all of its "
                     f"{undone.changed} changed since"
-                )
+                ).because("all_changed_since")
             _audit(session, actor, entry)
         return _action(entry)
 
@@ -309,6 +311,10 @@ def _action(row: BulkActionRow, undone: int | None = None) -> BulkAction:
 
 def _refuse_reason(reason: str) -> None:
     if len(reason) > MAX_REASON:
-        raise InvalidInput(f"reason: expected at most {MAX_REASON} characters, found {len(reason)}")
+        raise InvalidInput(
+            f"reason: expected at most {MAX_REASON} characters, found {len(reason)}"
+        ).because("too_long", field="reason", most=MAX_REASON, found=len(reason))
     if found := defect(reason):
-        raise InvalidInput(f"reason: expected text that can be stored, found {found}")
+        raise InvalidInput(f"reason: expected text that can be stored, found {found}").because(
+            "not_storable", field="reason"
+        )

@@ -94,7 +94,9 @@ def checked(kind: Kind, value: str | None) -> str | None:
     """
     if kind is Kind.OVERLAP:
         if value is None or not value.isdecimal() or not 1 <= int(value) <= MAX_OVERLAP:
-            raise InvalidInput(f"overlap: expected 1 to {MAX_OVERLAP}, found {value!r}")
+            raise InvalidInput(f"overlap: expected 1 to {MAX_OVERLAP}, found {value!r}").because(
+                "range", field="overlap", low=1, high=MAX_OVERLAP, found=value
+            )
         return str(int(value))
     if kind is Kind.ASSIGN:
         if value is not None and not _ASSIGNEE.fullmatch(value):

@@ -36,7 +36,7 @@ class Choices:
         if not 0 <= self.eval_fraction < 1:
             raise InvalidInput(
                 f"eval_fraction: expected from 0 to below 1, found {self.eval_fraction}"
-            )
+            ).because("fraction", field="eval_fraction", found=self.eval_fraction)
 
 
 def choices_as_json(choices: Choices) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Datasets:
                 raise Conflict(
                     f"tenant {tenant_id}: expected at least one pair to train on, found none; "
                     f"{manifest.n_dropped} pairs are left out, most of them not approved yet"
-                )
+                ).because("no_pairs_to_freeze", count=manifest.n_dropped)
             folder = self._root / tenant_id / manifest.sha256[:16]
             # A run may be reading the folder: it is replaced only if it is damaged.
             if not staging.is_whole(folder, manifest):

@@ -103,9 +103,11 @@ def refuse(filters: Filters) -> None:
         if len(value) > MAX_TEXT:
             raise InvalidInput(
                 f"{name}: expected at most {MAX_TEXT} characters, found {len(value)}"
-            )
+            ).because("too_long", field=name, most=MAX_TEXT, found=len(value))
         if found := defect(value):
-            raise InvalidInput(f"{name}: expected text that can be stored, found {found}")
+            raise InvalidInput(f"{name}: expected text that can be stored, found {found}").because(
+                "not_storable", field=name
+            )
     if filters.lint is not None and filters.lint not in LINTS:
         raise InvalidInput(f"lint: expected one of {', '.join(LINTS)}, found {filters.lint!r}")
 

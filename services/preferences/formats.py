@@ -72,7 +72,9 @@ def read(upload: Upload, format: str) -> tuple[str, Iterator[Draft | RowError]]:
         TooLarge: (while reading) There is more of it than allowed.
     """
     if format != "auto" and format not in FORMATS:
-        raise UnknownFormat(f"expected the format auto, {', '.join(FORMATS)}, found {format!r}")
+        raise UnknownFormat(
+            f"expected the format auto, {', '.join(FORMATS)}, found {format!r}"
+        ).because("format_unknown", allowed=list(FORMATS), found=format)
     name = detect(upload.head) if format == "auto" else format
     if name == self_instruct.FORMAT:
         return name, self_instruct.read({"file": upload})
@@ -94,11 +96,13 @@ def detect(head: bytes) -> str:
         if found := _format_of(row):
             return found
         names = ", ".join(sorted(row)[:8]) or "none"
-        raise UnknownFormat(f"expected {_KNOWN}; found JSON objects with the fields {names[:200]}")
+        raise UnknownFormat(
+            f"expected {_KNOWN}; found JSON objects with the fields {names[:200]}"
+        ).because("no_known_format")
     columns = _csv_header(text)[1]
     if "prompt" in columns and ("chosen" in columns or "rejected" in columns):
         return "csv"
-    raise UnknownFormat(f"expected {_KNOWN}; found {_describe(head)}")
+    raise UnknownFormat(f"expected {_KNOWN}; found {_describe(head)}").because("no_known_format")
 
 
 _KNOWN = (
@@ -327,7 +331,7 @@ def _csv_rows(upload: Upload) -> Iterator[tuple[int, Any]]:
         raise InvalidInput(
             f"line 1: expected a CSV header with {', '.join(_CSV_COLUMNS)}, "
             f"found no column {missing[0]!r}; nothing was imported"
-        )
+        ).because("no_csv_column", name=missing[0], allowed=list(_CSV_COLUMNS))
     # The limit is the whole module's; lines are limited before they come here.
     csv.field_size_limit(MAX_LINE_BYTES)
     reader = csv.reader(_csv_lines(upload), delimiter=delimiter, strict=True)

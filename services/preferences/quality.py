@@ -98,7 +98,7 @@ class Quality:
         if (running := self.running(actor, tenant_id)) is not None:
             raise Conflict(
                 f"tenant {tenant_id}: expected no check under way, found one of {running.created_by}"
-            )
+            ).because("check_running")
         with self._db.write() as session:
             return self._jobs.enqueue_in_session(
                 session, actor, tenant_id, KIND, choices_as_json(choices),
@@ -242,7 +242,7 @@ class Quality:
             raise NotFound(
                 f"quality report {report.id}: expected its files, found none; "
                 f"only the last {KEPT} checks keep theirs"
-            )
+            ).because("report_files_gone", count=KEPT)
         return report
 
 

@@ -86,7 +86,7 @@ def get(session: Session, tenant_id: str, pair_id: str) -> Pair:
     wanted = [PairRow.tenant_id == tenant_id, PairRow.id == pair_id]
     for pair in find(session, wanted, limit=1, offset=0):
         return pair
-    raise NotFound(f"tenant {tenant_id} has no pair {pair_id!r}")
+    raise NotFound(f"tenant {tenant_id} has no pair {pair_id!r}").because("no_such_pair")
 
 
 def locked(session: Session, tenant_id: str, pair_id: str) -> PairRow:
@@ -98,7 +98,7 @@ def locked(session: Session, tenant_id: str, pair_id: str) -> PairRow:
     wanted = select(PairRow).where(PairRow.tenant_id == tenant_id, PairRow.id == pair_id)
     row = session.scalar(wanted.with_for_update().execution_options(populate_existing=True))
     if row is None:
-        raise NotFound(f"tenant {tenant_id} has no pair {pair_id!r}")
+        raise NotFound(f"tenant {tenant_id} has no pair {pair_id!r}").because("no_such_pair")
     return row
 
 

@@ -58,7 +58,7 @@ def read(uploads: Mapping[str, Upload]) -> Iterator[Draft | RowError]:
         raise InvalidInput(
             f"{FORMAT}: expected at least two files of predictions over the same prompts, "
             f"found {len(uploads)}; choose them together"
-        )
+        ).because("two_files", count=len(uploads))
     tasks: dict[str, _Task] = {}
     for name, upload in uploads.items():
         for number, line in upload.lines():

@@ -144,7 +144,7 @@ class Preferences:
         if format not in {"auto", self_instruct.FORMAT}:
             raise InvalidInput(
                 f"several files: expected the format {self_instruct.FORMAT}, found {format}"
-            )
+            ).because("several_files")
         uploads = {name: Upload(one, max_bytes=self._max_bytes) for name, one in stream.items()}
         counts, rows = importing.checked(self_instruct.read(uploads))
         return importing.Parsed(self_instruct.FORMAT, self_instruct.digest(uploads), rows, counts)
@@ -444,8 +444,14 @@ def _grouped(
 
 def _refuse_note(text: str, name: str, *, required: bool = False) -> None:
     if required and not text.strip():
-        raise InvalidInput(f"{name}: expected a text, found an empty one")
+        raise InvalidInput(f"{name}: expected a text, found an empty one").because(
+            "empty", field=name
+        )
     if len(text) > MAX_NOTE:
-        raise InvalidInput(f"{name}: expected at most {MAX_NOTE} characters, found {len(text)}")
+        raise InvalidInput(
+            f"{name}: expected at most {MAX_NOTE} characters, found {len(text)}"
+        ).because("too_long", field=name, most=MAX_NOTE, found=len(text))
     if found := defect(text):
-        raise InvalidInput(f"{name}: expected text that can be stored, found {found}")
+        raise InvalidInput(f"{name}: expected text that can be stored, found {found}").because(
+            "not_storable", field=name
+        )

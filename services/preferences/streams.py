@@ -124,7 +124,7 @@ class _Gunzip:
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise InvalidInput(
                 f"file: expected a whole gzip file, found a broken one ({error})"
-            ) from error
+            ).because("broken_gzip") from error
 
 
 class _Elements:
@@ -202,7 +202,7 @@ class _Elements:
             )
         raise InvalidInput(
             f"line {line}: expected {expected}, found {found}; nothing was imported"
-        ) from error
+        ).because("no_json_at", line=line) from error
 
 
 def _refuse_constant(name: str) -> NoReturn:

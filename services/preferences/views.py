@@ -78,7 +78,9 @@ class Views:
             mine = [one for one in _current(session, tenant_id) if one.owner_id == actor.id]
             before = next((one for one in mine if one.name == name), None)
             if before is None and len(mine) >= MAX_VIEWS:
-                raise InvalidInput(f"views: expected at most {MAX_VIEWS} a person, found more")
+                raise InvalidInput(
+                    f"views: expected at most {MAX_VIEWS} a person, found more"
+                ).because("too_many_views", most=MAX_VIEWS)
             view = View(
                 before.id if before else new_id(),
                 actor.id, name, filters, is_shared, self._clock(),
@@ -100,15 +102,21 @@ class Views:
             if found is None or not (found.is_shared or found.owner_id == actor.id):
                 raise NotFound(f"tenant {tenant_id} has no view {view_id!r}")
             if found.owner_id != actor.id:
-                raise NotPermitted(f"view {view_id}: only who saved it may remove it")
+                raise NotPermitted(f"view {view_id}: only who saved it may remove it").because(
+                    "not_your_view"
+                )
             _append(session, actor, tenant_id, found, "pairs.view_removed", is_removed=True)
 
 
 def _refuse_name(name: str) -> None:
     if not 0 < len(name) <= MAX_NAME:
-        raise InvalidInput(f"name: expected 1 to {MAX_NAME} characters, found {len(name)}")
+        raise InvalidInput(f"name: expected 1 to {MAX_NAME} characters, found {len(name)}").because(
+            "length", field="view_name", low=1, high=MAX_NAME, found=len(name)
+        )
     if found := defect(name):
-        raise InvalidInput(f"name: expected text that can be stored, found {found}")
+        raise InvalidInput(f"name: expected text that can be stored, found {found}").because(
+            "not_storable", field="view_name"
+        )
 
 
 def _append(

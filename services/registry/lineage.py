@@ -163,7 +163,7 @@ class Lineages:
         if not 0 < len(wanted) <= MAX_ID_CHARS:
             raise InvalidInput(
                 f"pair id: expected 1 to {MAX_ID_CHARS} characters, found {len(wanted)}"
-            )
+            ).because("length", field="pair_id", low=1, high=MAX_ID_CHARS, found=len(wanted))
         datasets = self._preferences.datasets(actor, tenant_id)
         held = tuple(
             (dataset, pair)

@@ -98,7 +98,7 @@ class Admission:
             raise GateFailed(
                 f"champion: expected a passed gate or a reason, found neither: "
                 f"{' '.join(shortfalls)}"
-            )
+            ).because("champion_needs_reason")
         return cls("override", reason.strip(), tuple(shortfalls))
 
     @classmethod
@@ -109,7 +109,9 @@ class Admission:
             InvalidInput: There is no reason.
         """
         if not reason.strip():
-            raise InvalidInput("champion: expected a reason to restore it, found an empty one")
+            raise InvalidInput(
+                "champion: expected a reason to restore it, found an empty one"
+            ).because("empty", field="reason")
         return cls("restored", reason.strip())
 
 

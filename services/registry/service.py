@@ -379,7 +379,9 @@ class Registry:
     def _found(self, session: Session, tenant_id: str, name: str) -> Adapter:
         found = store.find(session, tenant_id, valid_name(name), self.adapters_dir)
         if found is None:
-            raise NotFound(f"tenant {tenant_id} has no adapter {name}")
+            raise NotFound(f"tenant {tenant_id} has no adapter {name}").because(
+                "no_such_adapter", name=name
+            )
         return found
 
     def _refuse_namesake(self, name: str, digest: str) -> None:

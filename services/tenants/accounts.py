@@ -205,7 +205,7 @@ def _may_grant(actor: Actor, grants: Grants) -> None:
         raise InvalidInput(
             "grants: expected at least one role in each named tenant, found none; "
             "disable the user to shut them out"
-        )
+        ).because("role_needed")
     for tenant_id, roles in grants.items():
         if EVERY_TENANT not in administered and tenant_id not in administered:
             raise NotPermitted(f"{actor.name} may not change users in tenant {tenant_id!r}")
@@ -226,12 +226,14 @@ def _managed(
     grants = store.grants_of(session, [user_id])[user_id]
     everywhere = EVERY_TENANT in administered
     if row is None or not (everywhere or administered & set(grants)):
-        raise NotFound(f"user {user_id!r}: expected a user of your tenants, found none")
+        raise NotFound(f"user {user_id!r}: expected a user of your tenants, found none").because(
+            "no_such_user"
+        )
     if not everywhere and not set(grants) <= administered:
         raise NotPermitted(
             f"{actor.name} may not change user {row.username!r}, "
             "who also has roles in tenants that you do not administer"
-        )
+        ).because("user_of_others", name=row.username)
     return row, grants
 
 
@@ -245,8 +247,8 @@ def _insert_user(session: Session, row: UserRow) -> None:
     try:
         session.flush()
     except IntegrityError as error:
-        raise Conflict(
-            f"username {row.username!r}: expected a free name, found it taken"
+        raise Conflict(f"username {row.username!r}: expected a free name, found it taken").because(
+            "username_taken", name=row.username
         ) from error
 
 
@@ -256,7 +258,7 @@ def _keep_an_admin(session: Session, leaving: str) -> None:
         raise Conflict(
             "administrators of every tenant: expected at least one to remain, "
             "found that this change would shut out the last"
-        )
+        ).because("last_administrator")
 
 
 def _checked_language(language: str) -> str:

@@ -72,7 +72,9 @@ class ApiKeys:
         )
         with self._db.write() as session:
             if store.find_tenant(session, scoped) is None:
-                raise NotFound(f"tenant {scoped!r}: expected an existing tenant, found none")
+                raise NotFound(
+                    f"tenant {scoped!r}: expected an existing tenant, found none"
+                ).because("no_such_tenant")
             session.add(row)
             record(
                 session, actor, "key.created", f"key:{row.id}",
@@ -92,7 +94,9 @@ class ApiKeys:
         with self._db.write() as session:
             row = session.get(ApiKeyRow, key_id, with_for_update=True)
             if row is None or row.tenant_id != scoped:
-                raise NotFound(f"key {key_id!r}: expected a key of {scoped!r}, found none")
+                raise NotFound(f"key {key_id!r}: expected a key of {scoped!r}, found none").because(
+                    "no_such_key"
+                )
             if row.revoked_at is None:
                 row.revoked_at = self._clock()
                 record(
@@ -117,7 +121,9 @@ class ApiKeys:
         with self._db.write() as session:
             row = session.get(ApiKeyRow, key_id, with_for_update=True)
             if row is None or row.tenant_id != scoped:
-                raise NotFound(f"key {key_id!r}: expected a key of {scoped!r}, found none")
+                raise NotFound(f"key {key_id!r}: expected a key of {scoped!r}, found none").because(
+                    "no_such_key"
+                )
             before = numbers(row.info().limits)
             for name, number in wanted.items():
                 setattr(row, name, number)

@@ -46,4 +46,4 @@ def _check(name: str, number: object) -> None:
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= highest:
         raise InvalidInput(
             f"limit {name}: expected a whole number from 1 to {highest}, found {number!r}"
-        )
+        ).because("range", field=name, low=1, high=highest, found=number)

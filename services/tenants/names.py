@@ -34,7 +34,9 @@ def slug(name: str) -> str:
     plain = "".join(mark for mark in folded if not unicodedata.combining(mark))
     found = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:48].strip("-")
     if not found:
-        raise InvalidInput(f"tenant name: expected a letter or digit, found {name[:80]!r}")
+        raise InvalidInput(f"tenant name: expected a letter or digit, found {name[:80]!r}").because(
+            "letter_needed", field="tenant_name"
+        )
     return found
 
 
@@ -47,7 +49,7 @@ def checked_tenant_id(tenant_id: str) -> str:
     if not _SLUG.fullmatch(tenant_id):
         raise InvalidInput(
             f"tenant id: expected 1 to 48 of a-z, 0-9 and inner hyphens, found {tenant_id[:80]!r}"
-        )
+        ).because("tenant_id_form", found=tenant_id[:80])
     return tenant_id
 
 
@@ -60,7 +62,7 @@ def checked_alias(alias: str) -> str:
     if not _ALIAS.fullmatch(alias):
         raise InvalidInput(
             f"alias: expected 1 to 64 of a-z, 0-9, dot, hyphen and underscore, found {alias[:80]!r}"
-        )
+        ).because("alias_form", found=alias[:80])
     return alias
 
 
@@ -78,7 +80,7 @@ def checked_label(what: str, label: str, *, longest: int = 120) -> str:
     if not found or len(found) > longest or not found.isprintable():
         raise InvalidInput(
             f"{what}: expected 1 to {longest} printable characters, found {label[:80]!r}"
-        )
+        ).because("length", field=what, low=1, high=longest, found=len(found))
     return found
 
 
@@ -100,7 +102,7 @@ def checked_username(username: str) -> str:
     if not 1 <= len(folded) <= 64 or not fits:
         raise InvalidInput(
             f"username: expected 1 to 64 letters, digits or . _ @ + -, found {username[:80]!r}"
-        )
+        ).because("username_form", found=username[:80])
     return folded
 
 
@@ -112,11 +114,19 @@ def checked_password(password: str) -> str:
     """
     found = unicodedata.normalize("NFC", password)
     if any(unicodedata.category(mark) == "Cs" for mark in found):
-        raise InvalidInput("password: expected Unicode text, found half of a surrogate pair")
+        raise InvalidInput(
+            "password: expected Unicode text, found half of a surrogate pair"
+        ).because("not_storable", field="password")
     if not MIN_PASSWORD_CHARS <= len(found) <= MAX_PASSWORD_CHARS:
         raise InvalidInput(
             f"password: expected {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters, "
             f"found {len(found)}"
+        ).because(
+            "length",
+            field="password",
+            low=MIN_PASSWORD_CHARS,
+            high=MAX_PASSWORD_CHARS,
+            found=len(found),
         )
     return found
 

@@ -20,7 +20,9 @@ def scope(actor: Actor, tenant_id: str, permission: Permission) -> str:
             for a tenant that does not exist, so nothing can be learned by asking.
     """
     if not actor.may(permission, tenant_id):
-        raise NotPermitted(f"{actor.name} may not {permission.value} in tenant {tenant_id!r}")
+        raise NotPermitted(
+            f"{actor.name} may not {permission.value} in tenant {tenant_id!r}"
+        ).because("no_role_for_this")
     return tenant_id
 
 
@@ -41,5 +43,7 @@ def member(actor: Actor, tenant_id: str) -> str:
         NotPermitted: The actor holds no role there, or there is no such tenant.
     """
     if not actor.roles_in(tenant_id):
-        raise NotPermitted(f"{actor.name} has no role in tenant {tenant_id!r}")
+        raise NotPermitted(f"{actor.name} has no role in tenant {tenant_id!r}").because(
+            "no_role_here"
+        )
     return tenant_id

@@ -90,8 +90,8 @@ class Tenants(Accounts, SignIn, ApiKeys, Aliases):
             try:
                 session.flush()
             except IntegrityError as error:
-                raise Conflict(
-                    f"tenant id {row.id!r}: expected a free id, found it taken"
+                raise Conflict(f"tenant id {row.id!r}: expected a free id, found it taken").because(
+                    "tenant_id_taken", name=row.id
                 ) from error
             record(
                 session, actor, "tenant.created", f"tenant:{row.id}",
@@ -117,7 +117,9 @@ class Tenants(Accounts, SignIn, ApiKeys, Aliases):
         with self._db.read() as session:
             tenant = store.find_tenant(session, scoped)
         if tenant is None:
-            raise NotFound(f"tenant {scoped!r}: expected an existing tenant, found none")
+            raise NotFound(f"tenant {scoped!r}: expected an existing tenant, found none").because(
+                "no_such_tenant"
+            )
         return tenant
 
     def set_limits(self, actor: Actor, tenant_id: str, limits: Limits) -> Tenant:
@@ -133,7 +135,9 @@ class Tenants(Accounts, SignIn, ApiKeys, Aliases):
         with self._db.write() as session:
             row = session.get(TenantRow, scoped, with_for_update=True)
             if row is None:
-                raise NotFound(f"tenant {scoped!r}: expected an existing tenant, found none")
+                raise NotFound(
+                    f"tenant {scoped!r}: expected an existing tenant, found none"
+                ).because("no_such_tenant")
             before = numbers(row.tenant().limits)
             for name, number in numbers(limits).items():
                 setattr(row, name, number)
@@ -151,5 +155,5 @@ def _checked_timezone(name: str) -> str:
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise InvalidInput(
             f"time zone: expected an IANA name such as Europe/Istanbul, found {name[:80]!r}"
-        ) from error
+        ).because("time_zone", found=name[:80]) from error
     return name

@@ -600,3 +600,8 @@ def test_the_models_on_disk_are_listed(param: Param, base_model: Path) -> None:
 
 def test_a_model_of_no_known_name_is_refused(param: Param) -> None:
     assert "no-such-model" in param("model", "pull", "no-such-model", status=2).err
+
+
+def test_arguments_that_are_no_text_are_refused_in_one_sentence(param: Param) -> None:
+    refused = param("tenants", "show", "g\udcff", status=2)
+    assert refused.err == "param: expected arguments in UTF-8, found other bytes in one of them\n"

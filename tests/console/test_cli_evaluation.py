@@ -135,3 +135,25 @@ def test_the_tasks_of_self_instruct_are_questions_with_references() -> None:
     assert len(found) == len(rows) == 252
     assert found[0].prompt.startswith(rows[0]["instruction"].strip())
     assert all(question.reference for question in found[:5])
+
+
+def test_what_the_judge_will_cost_is_told_before(
+    param: Param,  # noqa: F811
+    judged: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = ("eval", "cost", judged[0], "--tenant", "acme")
+    assert "PARAM_JUDGE_MODEL: expected the name" in param(*asked, status=2).err
+    for name, value in (("MODEL", "judge"), ("API_KEY", "sk-0"), ("PRICE", "2/10")):
+        monkeypatch.setenv(f"PARAM_JUDGE_{name}", value)
+    found = param(*asked, "--json").json
+    assert (found["prompts"], found["calls"], found["left_micro"]) == (10, 20, None)
+    assert 0 < found["expected_micro"] < found["most_micro"]
+    assert "no budget" in param(*asked).out
+    ran = param(
+        "eval", "run", judged[0], "--tenant", "acme", "--judge", "--judge-cap", "0.25",
+        "--text-count", "120", "--json",
+    ).json  # fmt: skip
+    assert ran["checks"] == {
+        "texts": True, "tasks": True, "judge": True, "judge_cap_micro": 250_000, "text_count": 120,
+    }  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import delete
 from typer.testing import CliRunner, Result
 
 from console.cli.app import app
@@ -19,6 +20,7 @@ from services.attestation.statements import open_statement
 from services.bootstrap import Services
 from services.db.engine import MIGRATIONS
 from services.db.revise import declared_tables
+from services.rollouts.driving.store import StatementRow
 from services.rollouts.policy import DEFAULT_SOURCE
 from services.settings import load
 from services.tenants.models import Actor, Limits
@@ -76,7 +78,14 @@ def test_a_plan_is_started_paused_and_its_history_is_signed(
     told = _json(run("history", begun["id"], "--json"))
     opened = [open_statement(one, services.keyring.jwks())[0] for one in told["statements"]]
     assert [one.predicate["state"] for one in opened] == ["planned", "paused", "planned"]
-    assert "lunch" in run("history", begun["id"]).stdout
+    told_in_words = run("history", begun["id"])
+    assert "lunch" in told_in_words.stdout
+    assert "The audit log names 3 signed steps" in told_in_words.output
+    with services.db.write() as session:
+        session.execute(delete(StatementRow).where(StatementRow.seq == 3))
+    refused = run("history", begun["id"])
+    assert refused.exit_code == 1
+    assert "step 3: the log names its statement, and there is none" in refused.output
 
 
 def test_a_drill_needs_a_share(run: Run, services: Services) -> None:
@@ -116,3 +125,12 @@ def test_a_policy_is_tried_before_it_is_used(run: Run, tmp_path: Path) -> None:
     found = {row["name"]: row for row in rows}
     assert found["the same"]["promoted"] == 100
     assert set(found) >= {"better", "2x errors", "30 % slower", "the same, low traffic"}
+
+
+@pytest.mark.parametrize(
+    "words", [("--error-rate", "-1"), ("--error-rate", "0.6"), ("--per-second", "nan")]
+)
+def test_traffic_that_cannot_be_made_up_is_refused(run: Run, words: tuple[str, ...]) -> None:
+    refused = run("simulate", *words)
+    assert refused.exit_code == 2
+    assert f"Invalid value for '{words[0]}'" in refused.stderr

@@ -306,7 +306,12 @@ def test_the_page_is_guarded_and_loads_nothing_from_elsewhere(page: str) -> None
         assert "default-src 'self'" in answer.headers["content-security-policy"]
         assert answer.headers["x-frame-options"] == "DENY"
         assert "googleapis" not in answer.text
-        for path in ("/gradio_api/upload", "/gradio_api/file=/etc/passwd", "/monitoring"):
+        for path in (
+            "/gradio_api/upload",
+            "/gradio_api/file=/etc/passwd",
+            "/gradio_api/dev/reload",
+            "/monitoring",
+        ):
             assert http.get(path).status_code == 404, path
         assert http.post("/gradio_api/upload", files={"files": b"x"}).status_code == 404
 

@@ -127,7 +127,7 @@ def test_a_case_shows_both_reasons_and_no_names(open_page: OpenPage, disputed: M
 def test_settling_needs_a_reason(open_page: OpenPage, services: Services, disputed: Made) -> None:
     page = _open(open_page, "disputes")
     page.button(key=f"agreement.left.{disputed.id}").click().run()
-    assert "reason" in page.error[0].value
+    assert "Reason" in page.error[0].value
     pair = services.preferences.pair(SYSTEM, "acme", disputed.id)
     assert pair.status is PairStatus.DISPUTED
 

@@ -57,6 +57,34 @@ def test_starting_queues_the_newest_untried_adapter_with_the_questions(
     assert stopped.job.status is JobStatus.STOPPED
 
 
+@pytest.fixture
+def with_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings name a judge; asked for before the services are built."""
+    for name, value in (
+        ("MODEL", "judge"), ("API_KEY", "sk-0"), ("URL", "http://127.0.0.1:9"), ("PRICE", "2/10"),
+    ):  # fmt: skip
+        monkeypatch.setenv(f"PARAM_JUDGE_{name}", value)
+
+
+def test_the_judge_names_its_price_and_takes_a_cap(
+    with_judge: None,
+    open_page: OpenPage,
+    services: Services,
+    actor_of: Callable[[str], Actor],
+) -> None:
+    adapter = seeds.adapter(services)
+    page = open_page("evaluate")
+    assert "evaluate.judge_cap" not in {field.key for field in page.number_input}
+    page.text_area(key="evaluate.questions").set_value("Who?\nWhy?")
+    page.checkbox(key="evaluate.judge").check().run()
+    assert "4 questions to the judge: about" in texts(page)
+    page.number_input(key="evaluate.judge_cap").set_value(2.5).run()
+    page.button(key="evaluate.start").click().run()
+    (made,) = services.evaluations.list(actor_of("engineer"), "acme")
+    assert (made.adapter, made.checks.judge) == (adapter.name, True)
+    assert made.checks.judge_cap_micro == 2_500_000
+
+
 def test_a_manager_reads_but_starts_nothing(open_page: OpenPage, services: Services) -> None:
     seeds.evaluation(services, seeds.adapter(services), kinds=None)
     page = open_page("evaluate", actor="manager")

@@ -3,9 +3,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import delete
 
 from services.bootstrap import Services
 from services.db import new_id
+from services.rollouts.driving.store import DriveRow, StatementRow
 from services.rollouts.models import Arm, Planned, Rollout, RolloutState
 from services.rollouts.policy import DEFAULT_SOURCE
 from services.rollouts.samples.models import Sample, Standing
@@ -89,6 +91,9 @@ def test_asked_and_observed_share_stand_beside_each_other_with_the_interval(
     assert list(table["requests"]) == ["36", "4"]
     assert list(table["errors"]) == ["0", "1"]
     assert list(table["cost"]) == ["0.001584 USD", "0.000176 USD"]
+    assert "second engine" not in texts(page)
+    seeds.usage(services, arm="fallback", at=at)
+    assert "answered in place of an arm that failed: 1. Each counts" in texts(open_page("rollouts"))
 
 
 def test_a_promotion_without_proof_needs_a_reason_and_keeps_it(
@@ -133,6 +138,7 @@ def test_a_rollback_is_one_click_and_keeps_the_reason_that_was_given(
     assert ended.steps[-1].reason == "it repeats itself"
     histories = [list(one.value["reason"]) for one in page.dataframe if "reason" in one.value]
     assert ["it repeats itself", "–"] in histories
+    assert "it repeats itself" in texts(page), "and beside its state, too"
     assert f"rollouts.back.{found.id}" not in {button.key for button in page.button}
 
 
@@ -177,7 +183,8 @@ def test_a_rollout_by_policy_is_planned_and_a_wrong_policy_is_named(
     page = open_page("rollouts")
     page.text_area(key="rollouts.policy").set_value("steps: [{percent: 5}]")
     page.button(key="rollouts.start").click().run()
-    assert "expected hold, found none" in page.error[0].value
+    assert "steps" in page.error[0].value
+    assert "hold" in page.error[0].value
     page.text_area(key="rollouts.policy").set_value(DEFAULT_SOURCE)
     page.button(key="rollouts.start").click().run()
     [found] = services.rollouts.list(seeds.SYSTEM, "acme")
@@ -264,6 +271,48 @@ def test_with_a_cluster_the_form_asks_where_and_refuses_what_would_never_do(
     assert found.plan.backend == "kserve-standard"
     assert found.plan.target == {"namespace": "default", "name": "support", "storage_uri": uri}
     assert "split by kserve-standard at default/support" in texts(page).replace("\\", "")
+
+
+@pytest.mark.usefixtures("_cluster")
+def test_what_a_cluster_routes_stands_beside_what_was_asked(
+    open_page: OpenPage, services: Services
+) -> None:
+    made = seeds.adapter(services)
+    target = {"namespace": "prod", "name": "support", "storage_uri": "gs://weights/{adapter}"}
+    found = services.rollouts.start(
+        seeds.SYSTEM, "acme", "acme", made.name,
+        plan=Planned(DEFAULT_SOURCE, "kserve-standard", target),
+    )  # fmt: skip
+    assert "has not been read back yet" in texts(open_page("rollouts"))
+    services.rollouts.step(seeds.SYSTEM, found.id, 25)
+    with services.db.write() as session:
+        session.add(
+            DriveRow(
+                rollout_id=found.id, holder="w", held_until=found.started_at, applied_seq=1,
+                routed_percent=10, note="asked 25 %, the route says 10 %",
+            )
+        )  # fmt: skip
+    read = texts(open_page("rollouts"))
+    assert "Asked 25%, routed **10%** by the cluster so far: **not there yet.**" in read
+    assert "asked 25 %, the route says 10 %" in read
+    assert "The cluster does not say which adapter answered" in read
+    with services.db.write() as session:
+        session.get_one(DriveRow, found.id).routed_percent = 25
+    read = texts(open_page("rollouts", language="tr"))
+    assert "kümenin yönlendirdiği **%25** (kümeden geri okundu)" in read
+
+
+def test_a_history_whose_end_was_taken_away_is_told(
+    open_page: OpenPage, services: Services
+) -> None:
+    found = _rollout(services)
+    services.rollouts.step(seeds.SYSTEM, found.id, 30)
+    assert "The audit log names all 2 of them" in texts(open_page("rollouts"))
+    with services.db.write() as session:
+        session.execute(delete(StatementRow).where(StatementRow.seq == 2))
+    page = open_page("rollouts")
+    assert "The signed history is not whole" in page.error[0].value
+    assert "Step 2: the log names its signed statement, and there is none." in page.error[0].value
 
 
 def _samples(

@@ -138,9 +138,15 @@ class Rules:
             if gate.of_set and action is Action.DROP:
                 raise InvalidInput(f"gate {name}: expected warn or off, found 'drop'")
         if not 16 <= self.max_length <= 1_000_000:
-            raise InvalidInput(f"max_length: expected 16 to 1,000,000, found {self.max_length}")
+            raise InvalidInput(
+                f"max_length: expected 16 to 1,000,000, found {self.max_length}"
+            ).because("range", field="max_length", low=16, high=1_000_000, found=self.max_length)
         if not 1 <= self.pairs_a_prompt <= 1_000_000:
-            raise InvalidInput(f"pairs_a_prompt: expected from 1, found {self.pairs_a_prompt}")
+            raise InvalidInput(
+                f"pairs_a_prompt: expected from 1, found {self.pairs_a_prompt}"
+            ).because(
+                "range", field="pairs_a_prompt", low=1, high=1_000_000, found=self.pairs_a_prompt
+            )
 
     def action(self, gate: str) -> Action:
         """What a gate does."""
