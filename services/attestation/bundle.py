@@ -2,7 +2,7 @@
 
 It holds the receipt, the entry of the log that it names, the path from that entry to a signed
 checkpoint, a time stamp where there is one, the key set, and further signed statements. The form
-is written down in `docs/verify.md`; `static/verify.html` reads the same form in a browser.
+is written down in `docs/verify.md`; `static/source` reads the same form in a browser.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The verifier for everyone: one static page that checks evidence in the reader's own browser.
 
-`static/source/` holds its parts; `python -m services.attestation.page` puts them and the words of
-all verifiers into `static/verify.html`, which is what people get and keep.
+`static/source/` holds its parts, which are put together with the words of all verifiers when somebody
+asks for it: the button on page Verify, the gateway's `/verify`, or, to keep it elsewhere,
+`python -m services.attestation.page > verify.html`.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import base64
 import json
 import re
+import sys
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
 from services.attestation.words import words
 
-PAGE = Path(__file__).with_name("static") / "verify.html"
 _SOURCE = Path(__file__).with_name("static") / "source"
 _VERIFIER = ("reading.js", "signatures.js", "receipt.js", "log.js", "statements.js", "verify.js")
 
@@ -23,8 +24,8 @@ _VERIFIER = ("reading.js", "signatures.js", "receipt.js", "log.js", "statements.
 @cache
 def verifier_page() -> tuple[bytes, str]:
     """The page, and the content security policy that lets nothing run but what is in it."""
-    page = PAGE.read_bytes()
-    return page, policy_of(page.decode())
+    page = _assembled()
+    return page.encode(), policy_of(page)
 
 
 def policy_of(page: str) -> str:
@@ -36,8 +37,7 @@ def policy_of(page: str) -> str:
     )
 
 
-def assembled() -> str:
-    """The page as its parts make it."""
+def _assembled() -> str:
     said = json.dumps(words(), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     script = "\n".join(
         (
@@ -67,4 +67,4 @@ def _hash(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(assembled(), encoding="utf-8")
+    sys.stdout.buffer.write(verifier_page()[0])

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page
 
 from services.attestation.files import read_file
 from services.attestation.keys import Keyring
-from services.attestation.page import PAGE
+from services.attestation.page import verifier_page
 from services.attestation.service import Receipts
 from services.attestation.strict import read_json
 from services.db import Database
@@ -50,7 +50,15 @@ JUDGE = """async (vectors) => {
 }"""
 
 
-def opened(browser: Browser, **context: Any) -> Iterator[Page]:
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page as somebody keeps it."""
+    made = tmp_path_factory.mktemp("kept") / "verify.html"
+    made.write_bytes(verifier_page()[0])
+    return made
+
+
+def opened(browser: Browser, file: Path, **context: Any) -> Iterator[Page]:
     """The page from disk, offline; fails on anything that it asks the network for."""
     made = browser.new_context(offline=True, **context)
     page = made.new_page()
@@ -59,23 +67,23 @@ def opened(browser: Browser, **context: Any) -> Iterator[Page]:
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: message.type == "error" and errors.append(message.text))
-    page.goto(PAGE.as_uri())
+    page.goto(file.as_uri())
     yield page
     made.close()
-    assert asked == [PAGE.as_uri()]
+    assert asked == [file.as_uri()]
     assert errors == []
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    yield from opened(browser, locale="en-GB")
+def page(browser: Browser, file: Path) -> Iterator[Page]:
+    yield from opened(browser, file, locale="en-GB")
 
 
 @pytest.fixture
-def narrow(browser: Browser) -> Iterator[Page]:
+def narrow(browser: Browser, file: Path) -> Iterator[Page]:
     """On a telephone, in Turkish, at night."""
     yield from opened(
-        browser, locale="tr-TR", color_scheme="dark", viewport={"width": 400, "height": 800}
+        browser, file, locale="tr-TR", color_scheme="dark", viewport={"width": 400, "height": 800}
     )
 
 

@@ -18,7 +18,7 @@ from typer.main import get_command
 
 from console.cli.app import app
 from services.attestation.files import read_file
-from services.attestation.page import PAGE, assembled, policy_of, verifier_page
+from services.attestation.page import policy_of, verifier_page
 from services.attestation.receipts import VerifiedReceipt
 from services.attestation.strict import read_json
 from services.attestation.words import words
@@ -89,9 +89,10 @@ def by_console(vector: dict[str, Any]) -> Verdict:
     return verdict_of(verify)
 
 
-def by_node() -> list[Verdict]:
+def by_node(page: Path) -> list[Verdict]:
     require(shutil.which("node") is not None, "Node.js")
-    words = ["node", "--no-warnings", "tests/vectors/run.mjs", str(PAGE), str(generate.FILE)]
+    page.write_bytes(verifier_page()[0])
+    words = ["node", "--no-warnings", "tests/vectors/run.mjs", str(page), str(generate.FILE)]
     ran = subprocess.run(words, capture_output=True, text=True, check=True)
     return [Verdict(**json.loads(line)) for line in ran.stdout.splitlines()]
 
@@ -127,8 +128,8 @@ def test_the_console_judges_each_vector_as_it_should(vector: dict[str, Any]) -> 
     assert found.told == vector["told"]
 
 
-def test_the_static_page_judges_each_vector_as_the_console_does() -> None:
-    pairs = zip(VECTORS, by_node(), strict=True)
+def test_the_static_page_judges_each_vector_as_the_console_does(tmp_path: Path) -> None:
+    pairs = zip(VECTORS, by_node(tmp_path / "verify.html"), strict=True)
     wrong = {one["name"]: found for one, found in pairs if found != by_console(one)}
     assert wrong == {}
 
@@ -147,10 +148,6 @@ def test_every_reason_is_said_in_each_language_with_the_same_places() -> None:
                 sorted(re.findall(r"{(\w+)}", one)) for one in (text_, turkish[section][name])
             ]
             assert places[0] == places[1], name
-
-
-def test_the_page_is_the_one_that_its_parts_make() -> None:
-    assert PAGE.read_text(encoding="utf-8") == assembled()
 
 
 def test_the_page_lets_nothing_run_but_itself() -> None:
