@@ -335,7 +335,7 @@ def test_an_unchanged_edit_is_refused_in_words(open_desk: OpenDesk, pairs: Servi
     desk = open_desk().act("edit")
     left = desk.card["left"]
     desk.act("save", response=left["id"], text=left["text"])
-    assert "changed answer" in desk.page.error[0].value
+    assert "same as before" in desk.page.error[0].value
     assert desk.card["mode"] == "edit"
 
 
