@@ -104,7 +104,10 @@ def test_a_launch_says_what_is_measured(param: Param, judged: list[str], tmp_pat
     path.write_text('{"prompt": "2 + 2?", "reference": "4"}\n\n{"prompt": "Sky?"}\n')
     words = ("--prompts", path, "--no-tasks", "--json")
     found = param("eval", "run", judged[2], "--tenant", "acme", *words).json
-    assert found["checks"] == {"texts": True, "tasks": False, "judge": False}
+    assert found["checks"] == {
+        "texts": True, "tasks": False, "judge": False, "text_count": 60,
+        "judge_cap_micro": 1_000_000,
+    }  # fmt: skip
     assert found["references"] == ["4", None]
     assert [turns[0]["content"] for turns in found["prompts"]] == ["2 + 2?", "Sky?"]
 
