@@ -47,7 +47,7 @@ def test_pairs_go_over_and_votes_come_back_once_it_is_known_whose(
     pulled = param(
         "labelstudio", "pull", "--tenant", tenant, "--everything", "--here", "--json"
     ).json
-    assert pulled["annotations"] == {"vote": 1}
+    assert pulled["annotations"] == {"voted": 1}
     assert param("pairs", "stats", "--tenant", tenant, "--json").json["unreviewed"] == 2
 
 
