@@ -130,7 +130,9 @@ class OtherLanguage:
 
 _MARKS = b"\"'`.,;:!?()[]{}<>-*_/|"
 _BLANK_MARKS = bytes.maketrans(_MARKS, b" " * len(_MARKS))
-_FAR_MARKS = "“”‘’«»…–—"
+_FAR_MARKS = tuple(mark.encode() for mark in "“”‘’«»…–—")
+_FAR_LEADS = (b"\xe2\x80", b"\xc2\xab", b"\xc2\xbb")
+"""What these begin with: a text has none of them where it has none of the three."""
 
 
 class Copyright:
@@ -180,7 +182,8 @@ class Copyright:
 
 def _words(text: str) -> list[bytes]:
     """The words of a text, in UTF-8, without the marks around them."""
-    if not text.isascii():
+    said = text.encode("utf-8", "replace")
+    if any(lead in said for lead in _FAR_LEADS):
         for mark in _FAR_MARKS:
-            text = text.replace(mark, " ")
-    return text.encode("utf-8", "replace").translate(_BLANK_MARKS).split()
+            said = said.replace(mark, b" ")
+    return said.translate(_BLANK_MARKS).split()
