@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,6 @@ from services.errors import DatabaseTooNew, StorageFull, Unavailable, WrongConfi
 
 BUSY_TIMEOUT_MS = 60_000
 """Longer than the longest single transaction: an import of 100,000 pairs holds the lock for ~18 s."""
-WAL_PAGES = 1_000
-"""Pages in SQLite's log at which a commit moves them into the database's file; its own default."""
-WAL_PAGES_ASIDE = 16_000
-"""The same where a thread does it aside: 64 MB, reached only if that thread does not get to it."""
-ASIDE_S = 0.25
 MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCKED = f"the database stayed locked for {BUSY_TIMEOUT_MS // 1000} s; nothing was written"
 
@@ -57,33 +51,9 @@ class Database:
                 f"found the backend {self.url.get_backend_name()!r}"
             )
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._wal_pages = WAL_PAGES
-        self.engine = self._made()
+        self.engine = _engine(self.url.render_as_string(hide_password=False), self.is_sqlite)
         self._writing = self.engine.execution_options(param_write=True)
         self._turns = threading.RLock()
-
-    def _made(self) -> Engine:
-        url = self.url.render_as_string(hide_password=False)
-        if not self.is_sqlite:
-            return create_engine(url, pool_pre_ping=True, json_serializer=_json)
-        engine = create_engine(
-            url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}, json_serializer=_json
-        )
-        event.listen(engine, "connect", self._configure)
-        event.listen(engine, "begin", _begin)
-        return engine
-
-    def _configure(self, connection: Any, _record: Any) -> None:
-        # The driver's own BEGIN comes too late for snapshots; ours is sent below.
-        connection.isolation_level = None
-        for pragma in (
-            f"busy_timeout={BUSY_TIMEOUT_MS}",
-            "journal_mode=WAL",
-            f"wal_autocheckpoint={self._wal_pages}",
-            "foreign_keys=ON",
-            "synchronous=FULL",
-        ):
-            connection.execute(f"PRAGMA {pragma}").close()
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -183,37 +153,6 @@ class Database:
                 "start that version instead"
             )
 
-    @contextmanager
-    def checkpoints_aside(self) -> Iterator[None]:
-        """While entered, no commit of this process waits for SQLite's log to be moved to its file.
-
-        A commit that finds the log long moves a thousand pages first, which takes ten times as long
-        as the commit itself. A thread does it here beside the writers, who are not held up by it.
-        Source: SQLite's documentation of write-ahead logging, "Avoiding excessively large WAL files".
-        """
-        if not self.is_sqlite:
-            yield
-            return
-        self._wal_pages = WAL_PAGES_ASIDE
-        self.engine.dispose()
-        is_over = threading.Event()
-        thread = threading.Thread(target=self._checkpoint_until, args=(is_over,), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            is_over.set()
-            thread.join()
-
-    def _checkpoint_until(self, is_over: threading.Event) -> None:
-        with self.engine.connect() as connection:
-            driver = connection.connection.driver_connection
-            assert driver is not None, "a connection that was just opened"
-            while not is_over.wait(ASIDE_S):
-                # Where it fails (a full disk) the writers are told so by their own commits.
-                with suppress(sqlite3.Error):
-                    driver.execute("PRAGMA wal_checkpoint(PASSIVE)").close()
-
     def close(self) -> None:
         """Give all connections back."""
         self.engine.dispose()
@@ -227,9 +166,31 @@ def _json(value: Any) -> str:
         return json.dumps(value)
 
 
-def _begin(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("param_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+def _engine(url: str, is_sqlite: bool) -> Engine:
+    if not is_sqlite:
+        return create_engine(url, pool_pre_ping=True, json_serializer=_json)
+    engine = create_engine(
+        url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}, json_serializer=_json
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        # The driver's own BEGIN comes too late for snapshots; ours is sent below.
+        connection.isolation_level = None
+        for pragma in (
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
+            "journal_mode=WAL",
+            "foreign_keys=ON",
+            "synchronous=FULL",
+        ):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("param_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
 
 
 def _refuse_broken_links(connection: Connection) -> None:

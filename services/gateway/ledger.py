@@ -221,7 +221,7 @@ def main(descriptor: int) -> None:
     parts = bootstrap.build(settings)
     spare_the_collector()
     try:
-        with parts.db.checkpoints_aside(), socket.socket(fileno=descriptor) as pipe:
+        with socket.socket(fileno=descriptor) as pipe:
             serve(Recorder(parts), pipe.makefile("rb"), pipe.makefile("wb"))
     finally:
         parts.close()

@@ -1,4 +1,3 @@
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -73,26 +72,3 @@ def test_a_row_that_lacks_a_column_is_refused(database: Database) -> None:
     del row["details"]
     with pytest.raises(KeyError), database.write() as session:
         insert_rows(session, OutboxRow, [row])
-
-
-def test_sqlites_log_is_moved_to_its_file_beside_the_writers(tmp_path: Path) -> None:
-    file = tmp_path / "param.db"
-    database = Database(f"sqlite:///{file}")
-    OutboxRow.metadata.create_all(database.engine, [OutboxRow.metadata.tables["audit_outbox"]])
-    text = "x" * 8192
-    with database.checkpoints_aside():
-        with database.write() as session:
-            insert_rows(session, OutboxRow, [waiting_event(n, subject=text) for n in range(99)])
-        # So little would not move by itself before the database is closed.
-        deadline = time.monotonic() + 60
-        while file.stat().st_size < 99 * len(text):
-            assert time.monotonic() < deadline, "nothing was moved"
-            time.sleep(0.01)
-    database.close()
-
-
-def test_databases_without_such_a_log_are_left_alone(database: Database) -> None:
-    with database.checkpoints_aside(), database.write() as session:
-        insert_rows(session, OutboxRow, [waiting_event(1)])
-    with database.read() as session:
-        assert len(session.scalars(select(OutboxRow)).all()) == 1
