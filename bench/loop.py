@@ -24,6 +24,7 @@ import argparse
 import gzip
 import io
 import json
+import os
 import tempfile
 import threading
 import time
@@ -126,8 +127,6 @@ def walk(
                 "PARAM_JUDGE_PRICE": "2/10",
             }  # fmt: skip
         else:
-            import os
-
             named = {k: v for k, v in os.environ.items() if k.startswith("PARAM_JUDGE")}  # noqa: TID251
             variables |= {**named, "PARAM_JUDGE_URL": judge_url}
         services = bootstrap.build(settings.load(variables, directory=home))

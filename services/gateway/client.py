@@ -9,7 +9,7 @@ from services.gateway.answers import ClientGone, Receive
 
 PATIENCE_S = 0.02
 """How long a block may take before anybody looks: an answer that is there by then needs no task
-that watches for its client, and most of a short request's time would go into making one."""
+that watches for its client."""
 
 
 class ClientWatch:

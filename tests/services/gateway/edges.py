@@ -185,3 +185,19 @@ class Wire:
             await asyncio.sleep(0)
         if not self.closes:
             await self._stopping.wait()
+
+
+@contextmanager
+def driven(edge: Edge) -> Iterator[None]:
+    """The rollouts' driver as the worker runs it, beside a gateway."""
+    stop = threading.Event()
+    driver = bootstrap.rollout_driver(edge.services)
+    thread = threading.Thread(target=driver.run, args=(stop,), kwargs={"every_s": 0.2})
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(30)
+        edge.services.engine.close()
+    assert not thread.is_alive()

@@ -15,7 +15,6 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from services import bootstrap
 from services.attestation.statements import open_statement
 from services.db import Database
 from services.inference.models import BaseModel
@@ -27,7 +26,7 @@ from tests.fakes.engine import FakeEngine
 from tests.fakes.troubled import TroubledEngine
 from tests.models import make_adapter
 from tests.services.gateway.conftest import SYSTEM, Edge, bearer, eventually
-from tests.services.gateway.edges import process_over
+from tests.services.gateway.edges import driven, process_over
 from tests.services.inference.engines import RunningEngine, embedded
 from tests.services.registry.adapters import DATASET_SHA256
 
@@ -109,21 +108,6 @@ def under_load(*loads: Load) -> Iterator[None]:
         for load in loads:
             load.is_over = True
         thread.join(60)
-    assert not thread.is_alive()
-
-
-@contextmanager
-def driven(edge: Edge) -> Iterator[None]:
-    """The driver as the worker runs it."""
-    stop = threading.Event()
-    driver = bootstrap.rollout_driver(edge.services)
-    thread = threading.Thread(target=driver.run, args=(stop,), kwargs={"every_s": 0.2})
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(30)
     assert not thread.is_alive()
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from services import bootstrap
 from services.rollouts.models import Planned, Rollout, RolloutState
 from tests.services.gateway.conftest import SYSTEM, Edge, bearer, eventually
+from tests.services.gateway.edges import driven
 
 POLICY = """\
 steps:
@@ -68,20 +68,6 @@ def under_load(edge: Edge, key: str) -> Iterator[Load]:
         load.stop.set()
         for thread in threads:
             thread.join(60)
-
-
-@contextmanager
-def driven(edge: Edge) -> Iterator[None]:
-    stop = threading.Event()
-    driver = bootstrap.rollout_driver(edge.services)
-    thread = threading.Thread(target=driver.run, args=(stop,), kwargs={"every_s": 0.2})
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(30)
-        edge.services.engine.close()
 
 
 def _state(edge: Edge, rollout: Rollout) -> RolloutState:
