@@ -91,6 +91,10 @@ class Edge:
         """The actions of the log, oldest first."""
         return [entry.action for entry in self.services.audit.entries(SYSTEM, None, limit=5000)]
 
+    def inferences(self) -> list[str]:
+        """Those of requests alone: other events reach the log at a time of their own."""
+        return [action for action in self.actions() if action.startswith("inference.")]
+
 
 def bearer(key: str | None) -> dict[str, str]:
     return {} if key is None else {"authorization": f"Bearer {key}"}

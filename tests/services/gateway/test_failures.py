@@ -63,7 +63,7 @@ def test_an_engine_that_is_down_is_a_503_and_a_record(edge: Edge) -> None:
     edge.engine.stop()
     for stream in (False, True):
         assert is_error(edge.chat(key, stream=stream), 503, "engine_unavailable")
-    assert edge.actions()[-2:] == ["inference.failed"] * 2
+    assert edge.inferences()[-2:] == ["inference.failed"] * 2
     assert usage(edge, "error") == [(0, 0), (0, 0)]
     assert edge.get("/v1/whoami", key).json()["tokens_left_today"] == PLENTY.daily_tokens
     eventually(lambda: edge.get("/readyz").status_code == 503)
@@ -110,7 +110,7 @@ def test_what_the_engine_finds_wrong_is_passed_on_and_recorded(edge: Edge) -> No
         assert answer.status_code == 400
         assert answer.json()["error"]["param"] == "temperature"
     assert is_error(edge.chat(key, "error"), 503, "engine_unavailable")
-    assert edge.actions()[-3:] == ["inference.failed"] * 3
+    assert edge.inferences()[-3:] == ["inference.failed"] * 3
 
 
 def test_an_answer_that_cannot_be_metered_is_not_given(edge: Edge) -> None:
@@ -162,7 +162,7 @@ def test_a_client_that_leaves_a_stream_pays_for_what_it_saw(edge: Edge) -> None:
     predicate = receipt(edge, request_id)
     assert predicate["response"]["finishReason"] == "client_gone"
     assert predicate["usage"]["completionTokens"] == "2"
-    assert edge.actions()[-1] == "inference.cut_off"
+    assert edge.inferences()[-1] == "inference.cut_off"
     left = edge.get("/v1/whoami", key).json()["tokens_left_today"]
     assert left == PLENTY.daily_tokens - PROMPT_TOKENS - 2
 

@@ -95,7 +95,7 @@ def test_a_stopped_request_says_where_and_never_reaches_the_engine(
     assert is_error(answer, 400, "content_policy")
     assert answer.json()["error"]["param"] == param
     assert edge.engine.requests == []
-    assert edge.actions()[-1] == "inference.failed"
+    assert edge.inferences()[-1] == "inference.failed"
 
 
 def test_each_tenant_has_its_own_policy(edge: Edge) -> None:
@@ -146,7 +146,7 @@ def test_a_stopped_stream_ends_as_filtered_with_usage_and_receipt(edge: Edge) ->
     assert [one.choices[0].finish_reason for one in chunks if one.choices][-1] == "content_filter"
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens > 0
-    eventually(lambda: edge.actions()[-1] == "inference.answered")
+    eventually(lambda: edge.inferences()[-1] == "inference.answered")
 
 
 def test_a_stopped_answer_is_empty_and_filtered(edge: Edge) -> None:
