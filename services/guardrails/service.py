@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 
 from services.audit.outbox import record
 from services.db import Clock, Database, new_id, utcnow
@@ -90,19 +91,24 @@ class Guardrails:
 
     def live(self) -> Mapping[str, tuple[int, str]]:
         """Version and source of the policy that holds, by tenant id; for the gateway."""
-        newest = select(
-            GuardrailPolicyRow.tenant_id, func.max(GuardrailPolicyRow.version).label("version")
-        )
-        newest_of = newest.group_by(GuardrailPolicyRow.tenant_id).subquery()
-        wanted = select(
-            GuardrailPolicyRow.tenant_id, GuardrailPolicyRow.version, GuardrailPolicyRow.source
-        ).join(
-            newest_of,
-            (GuardrailPolicyRow.tenant_id == newest_of.c.tenant_id)
-            & (GuardrailPolicyRow.version == newest_of.c.version),
-        )
         with self._db.read() as session:
-            return {row.tenant_id: (row.version, row.source) for row in session.execute(wanted)}
+            found = session.execute(_newest())
+            return {tenant_id: (version, source) for tenant_id, version, source in found}
+
+
+@cache  # Asked for twice a second by each gateway; building it took longer than answering it.
+def _newest() -> Select[str, int, str]:
+    versions = select(
+        GuardrailPolicyRow.tenant_id, func.max(GuardrailPolicyRow.version).label("version")
+    )
+    newest = versions.group_by(GuardrailPolicyRow.tenant_id).subquery()
+    return select(
+        GuardrailPolicyRow.tenant_id, GuardrailPolicyRow.version, GuardrailPolicyRow.source
+    ).join(
+        newest,
+        (GuardrailPolicyRow.tenant_id == newest.c.tenant_id)
+        & (GuardrailPolicyRow.version == newest.c.version),
+    )
 
 
 def default_version(tenant_id: str) -> PolicyVersion:

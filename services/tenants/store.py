@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import cache
 from typing import Literal, cast
 
 from sqlalchemy import BigInteger, ForeignKey, Index, Select, delete, func, or_, select
@@ -258,23 +259,39 @@ def live_keys(session: Session) -> dict[str, tuple[ApiKey, Tenant]]:
 
 def limited_keys(session: Session) -> dict[str, KeyLimits]:
     """The live keys that have a limit of their own, by id; one query."""
-    columns = (ApiKeyRow.tps, ApiKeyRow.rpm, ApiKeyRow.daily_tokens, ApiKeyRow.concurrent)
-    statement = select(ApiKeyRow.id, *columns).where(
-        ApiKeyRow.revoked_at.is_(None), or_(*(column.is_not(None) for column in columns))
-    )
-    return {key_id: KeyLimits(*limits) for key_id, *limits in session.execute(statement)}
+    return {key_id: KeyLimits(*limits) for key_id, *limits in session.execute(_limited_keys())}
 
 
 def current_aliases(session: Session, tenant_id: str | None = None) -> list[AliasTarget]:
     """What each alias means now, in one tenant or in all, ordered by tenant and alias."""
-    newest = select(func.max(AliasRow.seq)).group_by(AliasRow.tenant_id, AliasRow.alias)
-    statement = select(AliasRow).order_by(AliasRow.tenant_id, AliasRow.alias)
-    if tenant_id is not None:
-        newest = newest.where(AliasRow.tenant_id == tenant_id)
-    rows = session.scalars(statement.where(AliasRow.seq.in_(newest)))
-    return [row.target() for row in rows]
+    mine = select(func.max(AliasRow.seq)).where(AliasRow.tenant_id == tenant_id)
+    statement = _all_aliases() if tenant_id is None else _aliases(mine)
+    return [row.target() for row in session.scalars(statement)]
 
 
+# What gateways ask for twice a second is built once: building takes longer than answering.
+
+
+@cache
+def _limited_keys() -> Select[str, int | None, int | None, int | None, int | None]:
+    row = ApiKeyRow
+    limits = (row.tps, row.rpm, row.daily_tokens, row.concurrent)
+    is_limited = or_(*(limit.is_not(None) for limit in limits))
+    return select(row.id, *limits).where(row.revoked_at.is_(None), is_limited)
+
+
+@cache
+def _all_aliases() -> Select[AliasRow]:
+    return _aliases(select(func.max(AliasRow.seq)))
+
+
+def _aliases(sequences: Select[int]) -> Select[AliasRow]:
+    newest = sequences.group_by(AliasRow.tenant_id, AliasRow.alias)
+    ordered = select(AliasRow).order_by(AliasRow.tenant_id, AliasRow.alias)
+    return ordered.where(AliasRow.seq.in_(newest))
+
+
+@cache
 def _live_keys() -> Select[ApiKeyRow, TenantRow]:
     return (
         select(ApiKeyRow, TenantRow)

@@ -23,6 +23,9 @@ MOST_BYTES = 4 * 1024 * 1024
 """Request and answer together; larger ones are not kept."""
 MOST_AT_ONCE = 200
 _ERASER = Actor.system("retention")
+_IN_ORDER = select(RetentionChoiceRow.tenant_id, RetentionChoiceRow.days).order_by(
+    RetentionChoiceRow.at, RetentionChoiceRow.id
+)
 
 
 @dataclass(frozen=True)
@@ -276,8 +279,7 @@ def _choice(session: Session, tenant_id: str) -> RetentionChoiceRow | None:
 
 def _choices(session: Session) -> dict[str, int]:
     """Days by tenant, of the latest choice of each."""
-    ordered = select(RetentionChoiceRow).order_by(RetentionChoiceRow.at, RetentionChoiceRow.id)
-    return {row.tenant_id: row.days for row in session.scalars(ordered)}
+    return {tenant: days for tenant, days in session.execute(_IN_ORDER)}
 
 
 def _packed(request_id: str, request: bytes, response: bytes) -> bytes:
