@@ -7,19 +7,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.orm import Session
 
 from services.errors import DatabaseTooNew, StorageFull, Unavailable, WrongConfiguration
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 BUSY_TIMEOUT_MS = 60_000
 """Longer than the longest single transaction: an import of 100,000 pairs holds the lock for ~18 s."""
@@ -106,12 +105,16 @@ class Database:
         Raises:
             DatabaseTooNew: A newer version of the program wrote this database.
         """
+        from alembic import (
+            command,
+        )  # Takes as long to load as all else here; few processes migrate.
+        from alembic.runtime.migration import MigrationContext
+
         if self.is_sqlite and self.url.database:
             Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
         with _reported(), self._unlinked() as connection:
             self._refuse_newer(connection)
-            config = Config()
-            config.set_main_option("script_location", str(MIGRATIONS))
+            config = _migrations()
             config.attributes["connection"] = connection
             before = MigrationContext.configure(connection).get_current_revision()
             command.upgrade(config, revision)
@@ -141,10 +144,12 @@ class Database:
                 driver.execute("PRAGMA foreign_keys=ON").close()
 
     def _refuse_newer(self, connection: Connection) -> None:
+        from alembic.runtime.migration import MigrationContext
+        from alembic.script import ScriptDirectory
+
         found = MigrationContext.configure(connection).get_current_revision()
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
-        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        scripts = ScriptDirectory.from_config(_migrations())
+        known = {script.revision for script in scripts.walk_revisions()}
         if found is not None and found not in known:
             newest = max(known, default="none")
             raise DatabaseTooNew(
@@ -156,6 +161,14 @@ class Database:
     def close(self) -> None:
         """Give all connections back."""
         self.engine.dispose()
+
+
+def _migrations() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config
 
 
 def _json(value: Any) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from services.preferences import near
 from services.preferences.choices import Choices
 from services.preferences.collecting import Entry
 from services.preferences.gates import measures
@@ -77,6 +76,8 @@ def content(
     tokenizer: TrainingTokenizer | None,
 ) -> dict[str, Any]:
     """The manifest; the digest of the card, which is made from it, is added to `files` later."""
+    from services.preferences import near  # loads numpy, which only an export needs
+
     rules = choices.rules
     status = ["approved", "unreviewed"] if choices.include_unreviewed else ["approved"]
     return {

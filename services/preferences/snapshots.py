@@ -24,7 +24,7 @@ import orjson
 import rfc8785
 from sqlalchemy.orm import Session
 
-from services.preferences import card, manifests, near
+from services.preferences import card, manifests
 from services.preferences.choices import Choices
 from services.preferences.collecting import Collected, Collector, Entry, Selection
 from services.preferences.exports import Files
@@ -139,6 +139,8 @@ def _judge_together(found: Collected, choices: Choices) -> list[str]:
     Returns:
         The part of each prompt; meaningless for prompts without a candidate.
     """
+    from services.preferences import near  # loads numpy, which only an export needs
+
     candidates = [entry for entry in found.entries if entry.offset >= 0]
     used = sorted(
         {entry.prompt for entry in candidates}

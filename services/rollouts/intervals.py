@@ -13,13 +13,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, exp, log, sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-from scipy import special  # scipy.stats takes seconds to import
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-Values = Sequence[float] | npt.NDArray[np.float64]
+# numpy and scipy are loaded where something is computed: every process knows what a verdict is, one
+# of them makes any, and the two take a second to load.
+
+Values: TypeAlias = "Sequence[float] | npt.NDArray[np.float64]"
 
 FEWEST_FOR_MEANS = 30
 """Below so many values a mean of skewed costs has no interval worth the name."""
@@ -50,6 +53,8 @@ def share(hits: int, n: int, *, level: float) -> Interval | None:
 
     Source: Clopper and Pearson 1934, doi:10.1093/biomet/26.4.404.
     """
+    from scipy import special
+
     if n == 0:
         return None
     low = 0.0 if hits == 0 else float(special.betaincinv(hits, n - hits + 1, level))
@@ -69,6 +74,8 @@ def is_larger(stable: tuple[int, int], canary: tuple[int, int], *, level: float)
 
     Source: Fisher 1922, doi:10.2307/2340521.
     """
+    import numpy as np
+
     hits, trials, drawn = stable[0] + canary[0], stable[1] + canary[1], canary[1]
     found = np.arange(canary[0], min(hits, drawn) + 1, dtype=np.float64)
     logs = (
@@ -92,6 +99,8 @@ def quantile(values: Values, q: float, *, level: float) -> Interval | None:
 
     Source: Hahn and Meeker 1991, Statistical Intervals, section 5.2.
     """
+    import numpy as np
+
     n = len(values)
     if n == 0:
         return None
@@ -113,6 +122,9 @@ def mean(values: Values, *, level: float) -> Interval | None:
     Returns:
         None without values; without limits below `FEWEST_FOR_MEANS` of them.
     """
+    import numpy as np
+    from scipy import special
+
     n = len(values)
     if n == 0:
         return None
@@ -156,6 +168,8 @@ def ratio(stable: Interval, canary: Interval, *, least: float) -> Interval:
 
 def _binomial(chance: float, n: int, q: float) -> int:
     """The smallest number of hits that is reached or undercut with at least this chance."""
+    from scipy import special
+
     found = max(0, ceil(float(special.bdtrik(chance, n, q))))
     below = max(0, found - 1)
     return below if special.bdtr(below, n, q) >= chance else found
@@ -163,6 +177,8 @@ def _binomial(chance: float, n: int, q: float) -> int:
 
 def _log_choices(n: Any, k: Any) -> Any:
     """The logarithm of the number of ways to take `k` of `n`."""
+    from scipy import special
+
     return special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
 
 

@@ -7,8 +7,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from services.preferences.gates.models import Agreement
 
 FEWEST = 30
@@ -49,6 +47,8 @@ class Measures:
             it the area under the curve of a judge that knows only the lengths); `cohens_d`, in
             pooled standard deviations. The shares are None for no pairs.
         """
+        import numpy as np  # only an export needs it, and every process loads this module
+
         chosen, rejected = np.asarray(self.chosen_lengths), np.asarray(self.rejected_lengths)
         if not len(chosen):
             return {"pairs": 0, "p_chosen_longer": None, "cohens_d": None}

@@ -13,15 +13,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from tokenizers import Tokenizer
+from typing import TYPE_CHECKING, Any
 
 from services.errors import InvalidInput, MissingModel
 from services.inference import model_store
 from services.preferences.gates.models import Candidate, Finding
+
+if TYPE_CHECKING:
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 SLACK = 8
 """Tokens at the end of a common beginning that may still be joined with what follows."""
@@ -62,6 +61,8 @@ class TrainingTokenizer:
     """
 
     def __init__(self, folder: Path) -> None:
+        from tokenizers import Tokenizer  # like jinja2 below: only an export needs it
+
         file = folder / "tokenizer.json"
         try:
             data = file.read_bytes()
@@ -136,11 +137,13 @@ class TrainingTokenizer:
         return self._rendered([*turns, {"role": "assistant", "content": answer}])
 
     def _rendered(self, messages: list[dict[str, str]]) -> str:
+        from jinja2 import TemplateError
+
         try:
             return self._template.render(
                 messages=messages, add_generation_prompt=False, **self._special
             )
-        except jinja2.TemplateError:
+        except TemplateError:
             # Some templates refuse some dialogues, such as one with a system turn; training would
             # refuse it too, but its answers can still be compared.
             return "\n".join(message["content"] for message in messages)
@@ -181,12 +184,15 @@ def _template(folder: Path, config: dict[str, Any]) -> str:
 
 def _environment() -> ImmutableSandboxedEnvironment:
     """As transformers renders chat templates; sandboxed, since a model's files are a stranger's."""
+    from jinja2 import TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
 
     def refuse(message: str) -> None:
-        raise jinja2.TemplateError(message)
+        raise TemplateError(message)
 
     environment.globals["raise_exception"] = refuse
     environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
