@@ -197,7 +197,9 @@ def test_nothing_is_answered_while_nothing_can_be_recorded(edge: Edge) -> None:
         session.execute(text("ALTER TABLE usage_gone RENAME TO usage"))
     eventually(lambda: edge.chat(key).status_code == 200)
     assert edge.get("/readyz").status_code == 200
-    assert edge.services.audit.verify().size == len(edge.actions())
+    assert (
+        len(edge.actions()) <= edge.services.audit.verify().size
+    )  # later events may come in between
 
 
 def test_a_stream_whose_record_fails_ends_without_receipt_and_end(edge: Edge) -> None:
