@@ -33,6 +33,11 @@ def badge(status: JobStatus) -> None:
     st.badge(label(status), color=colour, icon=f":material/{icon}:")
 
 
+def cells() -> dict[JobStatus, tuple[str, Colour]]:
+    """Word and colour of every status, for the cells of a list."""
+    return {status: (label(status), _LOOKS[status][0]) for status in JobStatus}
+
+
 def column() -> Any:
     """The column of a table whose cells are `[label(status)]`."""
     return st.column_config.MultiselectColumn(
