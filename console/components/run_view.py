@@ -126,7 +126,8 @@ def smoothed(values: Sequence[float], width: int) -> list[float]:
     """The mean of each value and of those before it, at most `width` together."""
     sums = [0.0, *accumulate(values)]
     return [
-        (sums[end] - sums[max(0, end - width)]) / min(end, width)
+        # Rounded: differences of sums would draw a flat line as noise in the 17th digit.
+        round((sums[end] - sums[max(0, end - width)]) / min(end, width), 9)
         for end in range(1, len(values) + 1)
     ]
 

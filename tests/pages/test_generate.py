@@ -225,3 +225,13 @@ def test_a_waiting_run_says_what_it_waits_for(open_page: OpenPage, services: Ser
     page = open_page("generate", language="tr")
     assert page.button(key="generate.stop").label == "Durdur"
     assert "İşçi" in texts(page) or "bekliyor" in texts(page)
+
+
+def test_how_far_a_run_is_stands_in_the_language_of_the_page(
+    open_page: OpenPage, services: Services
+) -> None:
+    made = run(services)
+    assert open_page("generate", language="tr").get("progress")[0].proto.text == "Henüz başlamadı"
+    seeds.job_is(services, made.job.id, JobStatus.RUNNING, message="the engine writes candidates")
+    said = open_page("generate", language="tr").get("progress")[0].proto.text
+    assert said == f"{2 * len(made.spec.temperatures)} adaydan 0 tanesi yazıldı"
