@@ -235,3 +235,13 @@ def test_how_far_a_run_is_stands_in_the_language_of_the_page(
     seeds.job_is(services, made.job.id, JobStatus.RUNNING, message="the engine writes candidates")
     said = open_page("generate", language="tr").get("progress")[0].proto.text
     assert said == f"{2 * len(made.spec.temperatures)} adaydan 0 tanesi yazıldı"
+
+
+def test_500_runs_are_listed_and_a_waiting_one_counts_all_before_it(
+    open_page: OpenPage, services: Services
+) -> None:
+    for _ in range(202):
+        run(services)
+    page = open_page("generate")
+    assert len(page.dataframe[0].value) == 202
+    assert "201 other jobs" in texts(page)
