@@ -62,7 +62,7 @@ def main() -> None:
         show(
             options,
             {
-                "list of runs": timed(lambda: training.list(SYSTEM, TENANT, limit=500)),
+                "list of runs": timed(lambda: training.lines(SYSTEM, TENANT, limit=500)),
                 "one run": timed(lambda: training.get(SYSTEM, newest)),
                 "its curve": timed(lambda: training.metrics(SYSTEM, newest)),
                 "the log's end": timed(lambda: training.log_tail(SYSTEM, newest)),

@@ -25,6 +25,8 @@ from services.jobs.models import JobStatus
 from services.registry.models import Adapter
 from services.tenants.models import Actor, Permission, Tenant
 
+MAX_SHOWN = 500  # the newest ones
+
 
 def launcher(actor: Actor, tenant: Tenant, adapters: Sequence[Adapter], tried: set[str]) -> None:
     """Ask which adapter is put to the test, and on what."""
@@ -120,7 +122,7 @@ def live(tenant: Tenant, *, moving: bool) -> None:
     """All evaluations and the chosen one, drawn again every two seconds while any is not over."""
     with errors.shown():
         actor = auth.actor()
-        found = wiring.services().evaluations.list(actor, tenant.id)
+        found = wiring.services().evaluations.list(actor, tenant.id, limit=MAX_SHOWN)
         if any(is_running(one) for one in found) is not moving:
             st.rerun()
         errors.notices()
@@ -187,7 +189,7 @@ def page() -> None:
     actor = auth.actor()
     tenant = wiring.services().tenants.get(actor, state.require_tenant())
     adapters = wiring.services().registry.list(actor, tenant.id)
-    found = wiring.services().evaluations.list(actor, tenant.id)
+    found = wiring.services().evaluations.list(actor, tenant.id, limit=MAX_SHOWN)
     heading.draw(t("nav.evaluate"), t("evaluate.caption"))
     if not adapters:
         empty.draw(t("evaluate.no_adapter"), t("evaluate.no_adapter_text"), icon="balance")

@@ -21,6 +21,8 @@ from services.jobs.models import JobStatus
 from services.rlaif.models import Outcome, Run, Selection
 from services.tenants.models import Actor, Permission, Tenant
 
+MAX_RUNS = 500  # the newest ones
+
 
 def choose(runs: Sequence[Run], tenant: Tenant) -> str:
     """The list of runs, newest first; the id of the chosen one."""
@@ -102,7 +104,7 @@ def page() -> None:
     actor = auth.actor()
     tenant = wiring.services().tenants.get(actor, state.require_tenant())
     rlaif = wiring.services().rlaif
-    runs = rlaif.list(actor, tenant.id)
+    runs = rlaif.list(actor, tenant.id, limit=MAX_RUNS)
     heading.draw(t("nav.generate"), t("generate.caption"))
     if not rlaif.is_configured:
         st.info(t("generate.no_judge"), icon=":material/gavel:")

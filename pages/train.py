@@ -8,48 +8,50 @@ import streamlit as st
 
 from console import auth, state, wiring
 from console.components import (
-    chooser,
     empty,
     errors,
     heading,
     job_status,
+    pick_list,
     run_diff,
     run_view,
     train_form,
 )
-from console.i18n import t, when
+from console.i18n import percent, t, when
 from services.jobs.models import JobStatus
 from services.tenants.models import Actor, Permission, Tenant
-from services.training.models import Run
+from services.training.models import PRESETS, Run, RunLine
 
 MAX_RUNS = 500  # the newest ones
 
 
-def choose(runs: Sequence[Run], tenant: Tenant) -> str:
+def choose(runs: Sequence[RunLine], tenant: Tenant) -> str:
     """The list of runs, newest first; the id of the chosen one."""
-    return chooser.one(
-        [run.id for run in runs],
-        [
-            {
-                "status": [job_status.label(run.job.status)],
-                "alias": run.spec.alias,
-                "preset": t(f"train.preset_{run.spec.preset}"),
-                "done": run.job.progress,
-                "adapter": run.adapter or "–",
-                "by": run.created_by,
-                "at": when(run.created_at, tenant.timezone),
-            }
+    statuses = job_status.cells()
+    presets = {name: t(f"train.preset_{name}") for name in (*PRESETS, "custom")}
+    return pick_list.one(
+        {
+            run.id: (
+                statuses[run.status],
+                run.alias,
+                presets.get(run.preset, run.preset),
+                (run.progress, percent(run.progress)),
+                run.adapter or "–",
+                run.created_by,
+                when(run.created_at, tenant.timezone),
+            )
             for run in runs
-        ],
-        columns={
-            "status": job_status.column(),
-            "alias": t("train.alias"),
-            "preset": t("train.preset"),
-            "done": st.column_config.ProgressColumn(t("train.done"), format="percent"),
-            "adapter": st.column_config.Column(t("train.adapter_name"), width="medium"),
-            "by": t("train.launched_by"),
-            "at": t("train.launched_at"),
         },
+        [
+            pick_list.Column(t("job.status"), "status", width_rem=6.5),
+            pick_list.Column(t("train.alias"), width_rem=7.5),
+            pick_list.Column(t("train.preset"), width_rem=6),
+            pick_list.Column(t("train.done"), "share", width_rem=7.5),
+            pick_list.Column(t("train.adapter_name"), "code", width_rem=12),
+            pick_list.Column(t("train.launched_by"), width_rem=6.5),
+            pick_list.Column(t("train.launched_at"), "newest", width_rem=10),
+        ],
+        name=t("train.runs"),
         key="train.runs",
         asked=st.query_params.get("run"),
     )
@@ -61,18 +63,19 @@ def board(tenant_id: str, *, moving: bool) -> None:
     Args:
         moving: Whether the page is drawing it again and again.
     """
+    if state.get("train.clone_it"):
+        st.rerun()  # the form that was filled stands outside
     with errors.shown():
         actor, training = auth.actor(), wiring.services().training
         tenant = wiring.services().tenants.get(actor, tenant_id)
-        runs = training.list(actor, tenant_id, limit=MAX_RUNS)
-        if any(not run.job.status.is_final for run in runs) is not moving:
+        runs = training.lines(actor, tenant_id, limit=MAX_RUNS)
+        if any(not run.status.is_final for run in runs) is not moving:
             st.rerun()  # the last one has ended, or one was resumed: the pace changes
-        run_id = choose(runs, tenant)
-        run = next(found for found in runs if found.id == run_id)
+        run = training.get(actor, choose(runs, tenant))
         errors.notices()
         title(actor, run)
-        run_view.draw(actor, tenant, run, training.metrics(actor, run_id))
-        run_diff.draw(run, runs, tenant)
+        run_view.draw(actor, tenant, run, training.metrics(actor, run.id))
+        run_diff.draw(actor, run, runs, tenant)
 
 
 def title(actor: Actor, run: Run) -> None:
@@ -102,6 +105,7 @@ def title(actor: Actor, run: Run) -> None:
 def clone(run_id: str) -> None:
     """Begin the form with the settings of this run."""
     state.put(train_form.CLONE, run_id)
+    state.put(train_form.FORM, True)
     errors.leave(t("train.cloning"), "info")
 
 
@@ -127,17 +131,16 @@ def page() -> None:
     heading.draw(t("nav.train"), t("train.caption"))
     above = st.container()
     if has_runs:
-        # The list first: it is what most come for, and the form above it takes longer.
+        # The list first: it is what most come for; the form above it waits until it is opened.
         st.fragment(board, run_every="2s" if moving else None)(tenant.id, moving=moving)
     if actor.may(Permission.TRAIN, tenant.id):
-        cloning = bool(state.get(train_form.CLONE))
-        with above.expander(
-            t("train.new"),
-            icon=":material/add:",
-            expanded=not has_runs or cloning,
-            key="train.form",
-        ):
-            train_form.draw(actor, tenant)
+        form = above.expander(
+            t("train.new"), icon=":material/add:", expanded=not has_runs, key=train_form.FORM,
+            on_change="rerun",
+        )  # fmt: skip
+        if form.open:
+            with form:
+                train_form.draw(actor, tenant)
     if not has_runs:
         empty.draw(t("train.empty"), t("train.empty_text"), icon="model_training")
 

@@ -6,6 +6,7 @@ calm: no frame, few lines, the legend above, one hover box for all lines.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -44,6 +45,19 @@ def percents(*marks: int, scale: float = 1.0) -> dict[str, list[Any]]:
     return {
         "tickvals": [mark / scale for mark in marks],
         "ticktext": [percent(mark / 100) for mark in marks],
+    }
+
+
+def name_marks(names: Sequence[str], chars: int = 28) -> dict[str, list[str]]:
+    """Marks of an axis of names, long ones cut in the middle: adapters differ at their end.
+
+    Plotly reads a little HTML in labels; a name is none.
+    """
+    half = (chars - 1) // 2
+    short = [one if len(one) <= chars else f"{one[:half]}…{one[-half:]}" for one in names]
+    return {
+        "tickvals": list(names),
+        "ticktext": [one.replace("&", "&amp;").replace("<", "&lt;") for one in short],
     }
 
 

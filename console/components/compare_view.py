@@ -111,7 +111,10 @@ def forest(found: Comparison, measure: str) -> None:
     # Said above the chart: as the axis's title it would be cut off on a phone.
     st.caption(t(f"compare.axis_{measure}"))
     figure.update_layout(hovermode="closest")
-    figure.update_yaxes(autorange="reversed", showgrid=False, automargin=True)
+    figure.update_yaxes(
+        autorange="reversed", showgrid=False, automargin=True,
+        **charts.name_marks([row.adapter for row in found.rows]),
+    )  # fmt: skip
     charts.draw(figure, key="compare.forest", height_px=110 + 46 * len(found.rows))
 
 

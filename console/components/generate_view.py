@@ -7,7 +7,8 @@ import streamlit as st
 from console import auth, state, wiring
 from console.components import amount, errors, figures, job_status
 from console.i18n import number, percent, t, when
-from services.rlaif.models import CallState, Outcome, Run
+from services.jobs.models import JobStatus
+from services.rlaif.models import CallState, Kind, Outcome, Run
 from services.tenants.models import Actor, Tenant
 
 _SHOWN = 100
@@ -17,8 +18,8 @@ def draw(actor: Actor, tenant: Tenant, run: Run) -> None:
     """Draw a run."""
     job_status.trouble(run.job)
     if not run.job.status.is_final:
-        st.progress(run.job.progress, run.job.message)
-        if run.job.attempt == 0:
+        st.progress(run.job.progress, _where(run))
+        if run.job.status is JobStatus.QUEUED:
             st.caption(job_status.why_waiting(actor, run.job))
     _numbers(run)
     st.progress(min(1.0, run.spent_micro / run.cap_micro), _money(run))
@@ -29,6 +30,19 @@ def draw(actor: Actor, tenant: Tenant, run: Run) -> None:
     _calls(actor, tenant, run)
     if run.counts.published:
         st.caption(t("generate.where"))
+
+
+def _where(run: Run) -> str:
+    """What is being done, from the run's own counts: a job's message speaks English only."""
+    counts = run.counts
+    if run.job.status is JobStatus.QUEUED:
+        return t("generate.not_begun")
+    if run.job.status is JobStatus.STOPPING:
+        return t("generate.stopping")
+    asked = counts.prompts * len(run.spec.temperatures)
+    if run.spec.kind is Kind.GENERATE and counts.candidates < asked:
+        return t("generate.step_candidates", done=counts.candidates, of=asked)
+    return t("generate.step_verdicts", done=counts.calls_ended, of=2 * counts.pairs)
 
 
 def _money(run: Run) -> str:

@@ -12,6 +12,7 @@ from services.jobs.models import ACTIVE, Job, JobStatus
 from services.tenants.models import Actor
 
 Colour = Literal["gray", "blue", "orange", "green", "red"]
+_LOOKED_AT = 2_000  # jobs, the newest ones: more are not counted as being before one
 _LOOKS: dict[JobStatus, tuple[Colour, str]] = {
     JobStatus.QUEUED: ("gray", "hourglass_top"),
     JobStatus.RUNNING: ("blue", "play_circle"),
@@ -33,6 +34,11 @@ def badge(status: JobStatus) -> None:
     st.badge(label(status), color=colour, icon=f":material/{icon}:")
 
 
+def cells() -> dict[JobStatus, tuple[str, Colour]]:
+    """Word and colour of every status, for the cells of a list."""
+    return {status: (label(status), _LOOKS[status][0]) for status in JobStatus}
+
+
 def column() -> Any:
     """The column of a table whose cells are `[label(status)]`."""
     return st.column_config.MultiselectColumn(
@@ -47,7 +53,7 @@ def why_waiting(actor: Actor, job: Job) -> str:
     """What a queued job waits for, as far as the reader may know it."""
     ahead = [
         other
-        for other in wiring.services().jobs.list(actor, job.tenant_id)
+        for other in wiring.services().jobs.list(actor, job.tenant_id, limit=_LOOKED_AT)
         if other.queue == job.queue
         and (
             other.status in ACTIVE

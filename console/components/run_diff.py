@@ -6,32 +6,33 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from console.components import job_status
+from console import wiring
+from console.components import job_status, run_view
 from console.i18n import number, t, when
-from services.tenants.models import Tenant
-from services.training.models import Run, differences
+from services.tenants.models import Actor, Tenant
+from services.training.models import Run, RunLine, differences
 
 _ENDS = ("loss", "margin", "accuracy", "tokens_per_s")
 
 
-def draw(run: Run, runs: Sequence[Run], tenant: Tenant) -> None:
+def draw(actor: Actor, run: Run, runs: Sequence[RunLine], tenant: Tenant) -> None:
     """Let the reader choose another run and draw the differences."""
     others = {other.id: other for other in runs if other.id != run.id}
-    if not others:
+    if not others or not (part := run_view.folded("compare")):
         return
-    with st.expander(t("train.compare")):
+    with part:
         first = run.parent_id if run.parent_id in others else None
         chosen = st.selectbox(
             t("train.compare_with"), list(others), key=f"train.compare.{run.id}",
             index=list(others).index(first) if first else 0,
             format_func=lambda found: _named(others[found], tenant.timezone),
         )  # fmt: skip
-        _table(run, others[str(chosen)])
+        _table(run, wiring.services().training.get(actor, str(chosen)))
 
 
-def _named(run: Run, zone: str) -> str:
-    status = job_status.label(run.job.status)
-    return f"{run.spec.alias} · …{run.id[-6:]} · {status} · {when(run.created_at, zone)}"
+def _named(run: RunLine, zone: str) -> str:
+    status = job_status.label(run.status)
+    return f"{run.alias} · …{run.id[-6:]} · {status} · {when(run.created_at, zone)}"
 
 
 def _table(run: Run, other: Run) -> None:

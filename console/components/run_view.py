@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -125,7 +126,8 @@ def smoothed(values: Sequence[float], width: int) -> list[float]:
     """The mean of each value and of those before it, at most `width` together."""
     sums = [0.0, *accumulate(values)]
     return [
-        (sums[end] - sums[max(0, end - width)]) / min(end, width)
+        # Rounded: differences of sums would draw a flat line as noise in the 17th digit.
+        round((sums[end] - sums[max(0, end - width)]) / min(end, width), 9)
         for end in range(1, len(values) + 1)
     ]
 
@@ -136,17 +138,23 @@ def _outcome(actor: Actor, tenant: Tenant, run: Run) -> None:
             st.markdown(t("train.adapter"))
             st.code(run.adapter, language=None)
             navigation.link("evaluate", actor, tenant.id, t("train.evaluate_it"))
-    with st.expander(t("train.facts")):
-        st.dataframe(
+    if part := folded("facts"):
+        part.dataframe(
             _facts(run, tenant.timezone),
             column_config={"name": t("train.fact"), "value": t("train.value")},
             hide_index=True,
         )
-    with st.expander(t("train.advanced")):
-        st.code(run.spec.more.as_yaml(), language="yaml")
-    with st.expander(t("train.log")):
+    if part := folded("advanced"):
+        part.code(run.spec.more.as_yaml(), language="yaml")
+    if part := folded("log"):
         tail = wiring.services().training.log_tail(actor, run.id, max_bytes=16_384)
-        st.code(tail or t("train.no_log"), language=None, height=320)
+        part.code(tail or t("train.no_log"), language=None, height=320)
+
+
+def folded(name: str) -> Any:
+    """A part that is asked for and drawn only while it is open; None while it is not."""
+    part = st.expander(t(f"train.{name}"), key=f"train.open_{name}", on_change="rerun")
+    return part if part.open else None
 
 
 def _facts(run: Run, zone: str) -> list[dict[str, str]]:

@@ -24,6 +24,8 @@ from services.training.models import (
 )
 
 FREEZE = "freeze"
+FORM = "train.form"
+"""Whether the form is open."""
 CLONE = "train.clone"
 """Id of the run whose settings the form begins with."""
 CHOICES = {
@@ -256,5 +258,6 @@ def _launch(tenant_id: str, preset: str, measure: str, parent_id: str | None) ->
         parent_id=parent_id,
     )  # fmt: skip
     forget_clone()
+    state.put(FORM, False)
     st.query_params["run"] = run.id
     errors.leave(t("train.launched", id=run.id[-6:]))

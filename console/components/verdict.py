@@ -131,8 +131,12 @@ def forest(rows: Sequence[tuple[str, Summary]], *, key: str) -> None:
         )
     )  # fmt: skip
     figure.add_vline(x=0, line_width=1.5, line_dash="dot", line_color=GREY)
-    figure.update_layout(xaxis_title=t("verdict.difference_axis"), hovermode="closest")
-    figure.update_yaxes(autorange="reversed", showgrid=False, automargin=True)
+    # Said above the chart: as the axis's title it would be cut off on a phone.
+    st.caption(t("verdict.difference_axis"))
+    figure.update_layout(hovermode="closest")
+    figure.update_yaxes(
+        autorange="reversed", showgrid=False, automargin=True, **charts.name_marks(names)
+    )
     charts.draw(figure, key=key, height_px=110 + 46 * len(rows))
 
 

@@ -191,6 +191,23 @@ def _tell_mlflow(context: JobContext, evaluation: Evaluation, summary: Summary) 
     for name, facts in sorted(dataset.manifest["files"].items()):
         tags[f"param.file_sha256.{name}"] = str(facts["sha256"])
     try:
-        registry.mlflow.log_run(adapter, f"evaluation {evaluation.id}", summary.metrics, tags)
+        registry.mlflow.log_run(
+            adapter, f"evaluation {evaluation.id}", summary.metrics, tags, parameters(evaluation)
+        )
     except Unavailable as error:
         log.warning("evaluation %s is not in MLflow: %s", evaluation.id, error)
+
+
+def parameters(evaluation: Evaluation) -> dict[str, str]:
+    """What was measured and how, as MLflow lists it."""
+    told = {
+        "adapter": evaluation.adapter,
+        "base_model": evaluation.base_model,
+        "dataset_id": evaluation.dataset_id,
+        "beta": evaluation.beta,
+        "prompts": "usual" if evaluation.prompts is None else len(evaluation.prompts),
+        "references": sum(one is not None for one in evaluation.references or ()),
+        "max_new_tokens": MAX_NEW_TOKENS,
+        **asdict(evaluation.checks),
+    }
+    return {name: str(value) for name, value in told.items()}

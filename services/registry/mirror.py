@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 CHAMPION = "champion"
 _REACH_TIMEOUT_S = 2.0
 _MAX_PARAMETER_CHARS = 500
+SPEC_TAG = "param.spec_sha256"
 
 
 class MlflowMirror:
@@ -71,7 +72,8 @@ class MlflowMirror:
             )
             client.finalize_logged_model(model.model_id, "READY")
             uri = f"models:/{model.model_id}"
-            version = self._version(client, name, _tags(adapter, files), adapter.path, uri, run_id)
+            tags = _tags(adapter, files) | _settings_of(client, run_id)
+            version = self._version(client, name, tags, adapter.path, uri, run_id)
             for key, value in adapter.metrics.items() if run_id else ():
                 client.log_metric(run_id, key, value, model_id=model.model_id)
             return uri, version
@@ -89,12 +91,18 @@ class MlflowMirror:
                 client.set_registered_model_alias(name, CHAMPION, version)
 
     def log_run(
-        self, adapter: Adapter, run_name: str, metrics: Mapping[str, float], tags: Mapping[str, str]
+        self,
+        adapter: Adapter,
+        run_name: str,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        parameters: Mapping[str, str],
     ) -> str:
         """Log metrics of an adapter, such as an evaluation's, as an MLflow run of its own.
 
         Args:
             run_name: Unique; a run of this name is not made twice.
+            parameters: What was measured and how; longer values are cut.
 
         Returns:
             The run's id in MLflow.
@@ -111,6 +119,8 @@ class MlflowMirror:
             run_id = str(run.info.run_id)
             uri = adapter.mlflow_model_uri
             model_id = uri.removeprefix("models:/") if uri else None
+            for name, told in parameters.items():
+                client.log_param(run_id, name, told[:_MAX_PARAMETER_CHARS])
             for key, value in metrics.items():
                 client.log_metric(run_id, key, value, model_id=model_id)
             client.set_terminated(run_id)
@@ -225,6 +235,12 @@ def _tags(adapter: Adapter, files: Mapping[str, str] | None) -> dict[str, str]:
         "param.base_model": adapter.base_model,
         "param.base_sha256": adapter.base_digest,
     }
+
+
+def _settings_of(client: MlflowClient, run_id: str | None) -> dict[str, str]:
+    """The digest of what the training run was told, as the run has it."""
+    found = client.get_run(run_id).data.tags.get(SPEC_TAG) if run_id else None
+    return {SPEC_TAG: found} if found else {}
 
 
 def _version_with(client: MlflowClient, name: str, digest: str) -> Any:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from services.errors import InvalidInput
-from services.jobs.models import Job
+from services.jobs.models import Job, JobStatus
 from services.training.advanced import Advanced
 
 LOSS_TYPES = ("sigmoid", "hinge", "ipo", "robust", "apo_zero", "kto")
@@ -273,6 +273,24 @@ class Run:
     created_by: str
     backend: str = "local"
     parent_id: str | None = None
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """What a list shows of a run; the same names mean the same as in `Run` and its job.
+
+    Attributes:
+        progress: Of its job, 0 to 1.
+    """
+
+    id: str
+    status: JobStatus
+    progress: float
+    alias: str
+    preset: str
+    adapter: str | None
+    created_at: datetime
+    created_by: str
 
 
 def differences(first: Run, second: Run) -> list[tuple[str, Any, Any]]:

@@ -27,7 +27,7 @@ from services.training import store
 from services.training.backends import LOCAL, LocalProcess, RunBackend
 from services.training.estimate import Estimate, Shape, estimate, pace_of, tokens_of
 from services.training.folder import TAIL_BYTES, RunFolder
-from services.training.models import DpoSpec, Point, Run, validate
+from services.training.models import DpoSpec, Point, Run, RunLine, validate
 from services.training.samples import lengths_in, lengths_of
 from services.training.store import RunRow
 
@@ -161,6 +161,12 @@ class Training:
         tenant = scope(actor, tenant_id, Permission.READ_MODELS)
         with self.db.read() as session:
             return store.of_tenant(session, tenant, limit)
+
+    def lines(self, actor: Actor, tenant_id: str, *, limit: int = 200) -> builtins.list[RunLine]:
+        """The tenant's runs as a list shows them, newest first; several times faster than `list`."""
+        tenant = scope(actor, tenant_id, Permission.READ_MODELS)
+        with self.db.read() as session:
+            return store.lines_of_tenant(session, tenant, limit)
 
     def standing(self, actor: Actor, tenant_id: str) -> tuple[bool, bool]:
         """Whether the tenant has any run, and whether one of them waits or trains."""

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from services.db import Base
 from services.jobs.models import JobStatus
 from services.jobs.store import JobRow, as_job
-from services.training.models import DpoSpec, Run
+from services.training.models import DpoSpec, Run, RunLine
 
 
 class RunRow(Base):
@@ -58,6 +58,39 @@ def of_tenant(session: Session, tenant_id: str, limit: int) -> list[Run]:
         .limit(limit)
     )
     return [_as_run(run, job) for run, job in session.execute(query)]
+
+
+def lines_of_tenant(session: Session, tenant_id: str, limit: int) -> list[RunLine]:
+    """A tenant's runs as a list shows them, newest first; nothing else is read of them."""
+    query = (
+        select(
+            RunRow.id,
+            JobRow.status,
+            JobRow.progress,
+            RunRow.alias,
+            RunRow.spec["preset"].as_string().label("preset"),
+            RunRow.adapter,
+            RunRow.created_at,
+            RunRow.created_by,
+        )
+        .join(JobRow, JobRow.id == RunRow.job_id)
+        .where(RunRow.tenant_id == tenant_id)
+        .order_by(RunRow.created_at.desc(), RunRow.id.desc())
+        .limit(limit)
+    )
+    return [
+        RunLine(
+            id=row.id,
+            status=JobStatus(row.status),
+            progress=row.progress,
+            alias=row.alias,
+            preset=row.preset,
+            adapter=row.adapter,
+            created_at=row.created_at,
+            created_by=row.created_by,
+        )
+        for row in session.execute(query)
+    ]
 
 
 def standing(session: Session, tenant_id: str) -> tuple[bool, bool]:

@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.errors import ConsoleError
-from services.registry.mirror import decline_telemetry, experiment_name, refuse_unreachable
+from services.registry.mirror import (
+    SPEC_TAG,
+    decline_telemetry,
+    experiment_name,
+    refuse_unreachable,
+)
 from services.training.folder import RunFolder, points_of
 from services.training.models import Point, Run
 
@@ -208,7 +213,7 @@ def _tags(run: Run) -> Mapping[str, str]:
         "param.alias": run.spec.alias,
         "param.dataset_sha256": run.dataset_sha256,
         "param.base_sha256": run.base_digest,
-        "param.spec_sha256": run.spec.sha256,
+        SPEC_TAG: run.spec.sha256,
         "mlflow.user": run.created_by,
         "mlflow.source.name": "param train dpo",
     }

@@ -166,3 +166,10 @@ def test_a_failed_one_shows_its_sentence_and_can_be_resumed(
     page.button(key="evaluate.resume").click().run()
     resumed = services.evaluations.get(seeds.SYSTEM, found.id)
     assert resumed.job.status is JobStatus.QUEUED
+
+
+def test_more_than_200_evaluations_are_listed(open_page: OpenPage, services: Services) -> None:
+    made = seeds.adapter(services)
+    for _ in range(202):
+        seeds.evaluation(services, made, kinds=None)
+    assert len(open_page("evaluate").dataframe[0].value) == 202

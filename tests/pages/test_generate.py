@@ -225,3 +225,23 @@ def test_a_waiting_run_says_what_it_waits_for(open_page: OpenPage, services: Ser
     page = open_page("generate", language="tr")
     assert page.button(key="generate.stop").label == "Durdur"
     assert "İşçi" in texts(page) or "bekliyor" in texts(page)
+
+
+def test_how_far_a_run_is_stands_in_the_language_of_the_page(
+    open_page: OpenPage, services: Services
+) -> None:
+    made = run(services)
+    assert open_page("generate", language="tr").get("progress")[0].proto.text == "Henüz başlamadı"
+    seeds.job_is(services, made.job.id, JobStatus.RUNNING, message="the engine writes candidates")
+    said = open_page("generate", language="tr").get("progress")[0].proto.text
+    assert said == f"{2 * len(made.spec.temperatures)} adaydan 0 tanesi yazıldı"
+
+
+def test_500_runs_are_listed_and_a_waiting_one_counts_all_before_it(
+    open_page: OpenPage, services: Services
+) -> None:
+    for _ in range(202):
+        run(services)
+    page = open_page("generate")
+    assert len(page.dataframe[0].value) == 202
+    assert "201 other jobs" in texts(page)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -31,7 +33,7 @@ def test_runs_of_another_tenant_are_not_seen(open_page: OpenPage, services: Serv
     page.query_params["run"] = foreign.id
     page.run()
     assert foreign.id not in texts(page)
-    assert not page.dataframe
+    assert not _lists(page)
 
 
 def test_without_approved_pairs_nothing_can_be_started(open_page: OpenPage) -> None:
@@ -117,7 +119,8 @@ def test_a_running_one_shows_its_curves_and_the_time_left(
     read = texts(page)
     assert "25 / 40" in read
     assert "Reward margin" in read
-    assert "12 pairs to train on" in read
+    page.session_state["train.open_log"] = True
+    assert "12 pairs to train on" in texts(page.run())
     assert len(page.get("plotly_chart")) == 6
     assert "Step 25 of 40 · about 39 s left" in page.get("progress")[0].proto.text
 
@@ -155,12 +158,48 @@ def test_the_address_chooses_the_run(open_page: OpenPage, services: Services) ->
     page = open_page("train")
     page.query_params["run"] = first.id
     page.run()
-    facts = [table.value for table in page.dataframe][1]
+    page.session_state["train.open_facts"] = True
+    page.run()
+    [facts] = [table.value for table in page.dataframe]
     assert first.id in set(facts["value"])
+
+
+def test_what_is_folded_away_is_asked_for_only_when_it_is_opened(
+    open_page: OpenPage, services: Services
+) -> None:
+    run = seeds.run(services)
+    services.training.folder(run).path.mkdir(parents=True)
+    services.training.folder(run).log.write_text("one line of the log")
+    page = open_page("train")
+    assert "one line of the log" not in texts(page)
+    assert "train.start" not in _buttons(page), "the form waits behind its title"
+    page.session_state["train.open_log"] = page.session_state["train.form"] = True
+    page.run()
+    assert "one line of the log" in texts(page)
+    assert "train.start" in _buttons(page)
+
+
+def _lists(page: AppTest) -> list[dict[str, Any]]:
+    """What the lists of the page were given."""
+    return [json.loads(found.proto.json) for found in page.get("bidi_component")]
 
 
 def _buttons(page: AppTest) -> set[str]:
     return {button.key for button in page.button if button.key}
+
+
+def test_every_run_is_in_the_list_and_only_of_this_tenant(
+    open_page: OpenPage, services: Services
+) -> None:
+    first, second = seeds.run(services), seeds.run(services, seed=2)
+    seeds.run(services, tenant_id="globex")
+    seeds.job_is(services, first.job.id, JobStatus.FAILED, progress=0.25)
+    page = open_page("train", language="tr")
+    [told] = _lists(page)
+    assert [row[0] for row in told["rows"]] == [second.id, first.id]
+    assert told["chosen"] == second.id
+    assert told["rows"][1][1] == ["Başarısız", "red"]
+    assert told["rows"][1][4] == [0.25, "%25"]
 
 
 def test_the_form_says_what_a_run_will_need_before_it_is_launched(
@@ -188,9 +227,12 @@ def test_a_clone_fills_the_form_and_names_the_run_it_came_from(
     page.number_input(key=f"{form}.seed").set_value(7)
     page.button(key="train.start").click().run()
     assert not page.error
+    assert "train.start" not in _buttons(page), "a started run closes the form"
     made = services.training.list(actor_of("engineer"), "acme")[0]
     assert (made.parent_id, made.spec.beta, made.spec.seed) == (first.id, 0.7, 7)
     assert made.spec.more.weight_decay == 0.25
+    page.session_state["train.open_compare"] = True
+    page.run()
     told = page.dataframe[-1].value
     assert "seed" in list(told["name"]), "what differs from the run it was cloned from is shown"
     assert "beta" not in list(told["name"])

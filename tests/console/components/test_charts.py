@@ -9,7 +9,7 @@ import pytest
 import streamlit as st
 
 from console import state
-from console.components import charts
+from console.components import charts, run_view
 
 
 @pytest.fixture(params=["en", "tr"])
@@ -33,3 +33,17 @@ def test_percent_marks_are_written_as_the_language_does(language: str) -> None:
     marks = charts.percents(0, 50, 100, scale=100)
     assert marks["tickvals"] == [0, 0.5, 1]
     assert marks["ticktext"][1] == {"en": "50%", "tr": "%50"}[language]
+
+
+def test_long_names_of_one_alias_stay_apart_and_are_no_markup() -> None:
+    names = ["müşteri-hizmetleri-uzun-takma-ad-" + end for end in ("0a1b2c3d4e5f", "f5e4d3c2b1a0")]
+    marks = charts.name_marks([*names, "<b>"])
+    assert marks["tickvals"] == [*names, "<b>"]
+    first, second, third = marks["ticktext"]
+    assert (first[-12:], second[-12:]) == ("0a1b2c3d4e5f", "f5e4d3c2b1a0")
+    assert len(first) <= 28
+    assert third == "&lt;b>"
+
+
+def test_the_mean_of_a_flat_curve_is_flat() -> None:
+    assert set(run_view.smoothed([0.1] * 300, 8)) == {0.1}

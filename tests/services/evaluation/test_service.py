@@ -6,8 +6,9 @@ from sqlalchemy import select
 from services.audit.outbox import OutboxRow
 from services.db import Database
 from services.errors import InvalidInput, NotFound, NotPermitted
-from services.evaluation.models import Verdict
+from services.evaluation.models import Checks, Verdict
 from services.evaluation.service import is_running
+from services.evaluation.worker import parameters
 from services.jobs.models import JobStatus
 from tests.services.evaluation.world import (
     ANNOTATOR,
@@ -168,3 +169,17 @@ def test_a_waiting_evaluation_can_be_stopped_and_resumed(world: World) -> None:
     evaluation = world.evaluations.launch(ENGINEER, "legal", world.adapter.name)
     assert world.evaluations.stop(ENGINEER, evaluation.id).job.status is JobStatus.STOPPED
     assert world.evaluations.resume(ENGINEER, evaluation.id).job.status is JobStatus.QUEUED
+
+
+def test_mlflow_is_told_what_was_measured_and_how(world: World) -> None:
+    told = parameters(
+        world.evaluations.launch(
+            ENGINEER, "legal", world.adapter.name, prompts=["One?", "Two?"],
+            references=["1", None], checks=Checks(tasks=False, text_count=7),
+        )
+    )  # fmt: skip
+    assert told["adapter"] == world.adapter.name
+    assert (told["beta"], told["prompts"], told["references"]) == ("0.25", "2", "1")
+    assert (told["tasks"], told["texts"], told["text_count"]) == ("False", "True", "7")
+    usual = world.evaluations.launch(ENGINEER, "legal", world.adapter.name)
+    assert parameters(usual)["prompts"] == "usual"

@@ -62,7 +62,8 @@ def test_an_adapter_is_a_model_version_with_every_full_digest(
     sqlite: Database, tmp_path: Path, mlflow_uri: str, client: MlflowClient
 ) -> None:
     registry = Registry(sqlite, tmp_path / "adapters", mlflow_uri)
-    run = client.create_run(client.create_experiment("runs"))
+    told = {"param.spec_sha256": "5" * 64}
+    run = client.create_run(client.create_experiment("runs"), tags=told)
     name = register(
         registry, write_adapter(tmp_path / "a"), "r1", tenant_id="t1", mlflow_run_id=run.info.run_id
     )
@@ -74,6 +75,7 @@ def test_an_adapter_is_a_model_version_with_every_full_digest(
         "param.dataset_sha256": DATASET_SHA256,
         "param.base_sha256": BASE_DIGEST,
         "param.run_id": "r1",
+        **told,
     }
     assert expected.items() <= version.tags.items()
     assert all(len(value) == 64 for key, value in expected.items() if key.endswith("sha256"))
@@ -146,10 +148,12 @@ def test_metrics_of_an_evaluation_stand_at_the_model(
     registry = Registry(sqlite, tmp_path / "adapters", mlflow_uri)
     name = register(registry, write_adapter(tmp_path / "a"), "r1", tenant_id="t6")
     adapter = registry.get(CLI, "t6", name)
+    told = {"beta": "0.1", "tasks": "True", "long": "x" * 501}
     run = registry.mlflow.log_run(
-        adapter, "evaluation-1", {"accuracy": 0.75}, {"verdict": "better"}
+        adapter, "evaluation-1", {"accuracy": 0.75}, {"verdict": "better"}, told
     )
-    assert registry.mlflow.log_run(adapter, "evaluation-1", {"accuracy": 0.75}, {}) == run
+    assert registry.mlflow.log_run(adapter, "evaluation-1", {"accuracy": 0.75}, {}, {}) == run
+    assert client.get_run(run).data.params == told | {"long": "x" * 500}
     assert adapter.mlflow_model_uri is not None
     model = client.get_logged_model(adapter.mlflow_model_uri.removeprefix("models:/"))
     assert [(metric.key, metric.value) for metric in model.metrics] == [("accuracy", 0.75)]

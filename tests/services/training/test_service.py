@@ -27,8 +27,9 @@ def test_another_tenant_cannot_tell_a_run_from_one_that_does_not_exist(world: Wo
             ask(STRANGER, run.id)
         with pytest.raises(NotFound, match="was not found"):
             ask(STRANGER, "no-such-run")
-    with pytest.raises(NotPermitted):
-        training.list(STRANGER, "acme")
+    for ask_all in (training.list, training.lines, training.standing):
+        with pytest.raises(NotPermitted):
+            ask_all(STRANGER, "acme")
     with pytest.raises(NotPermitted):
         training.launch_dpo(STRANGER, "acme", spec)
     with pytest.raises(NotFound):
@@ -122,3 +123,18 @@ def test_a_clone_names_a_run_of_its_own_tenant_only(world: World) -> None:
     for run in (first, second):
         training.stop(ENGINEER, run.id)
     assert training.standing(ENGINEER, "acme") == (True, False)
+
+
+def test_a_line_of_the_list_says_what_the_run_says(world: World) -> None:
+    first = world.training.launch_dpo(ENGINEER, "acme", world.spec())
+    second = world.training.launch_dpo(ENGINEER, "acme", world.spec())
+    world.training.stop(ENGINEER, first.id)
+    for line, run in zip(
+        world.training.lines(ENGINEER, "acme"), world.training.list(ENGINEER, "acme"), strict=True
+    ):
+        assert (line.id, line.status, line.progress) == (run.id, run.job.status, run.job.progress)
+        assert (line.alias, line.preset, line.adapter) == (
+            run.spec.alias, run.spec.preset, run.adapter,
+        )  # fmt: skip
+        assert (line.created_at, line.created_by) == (run.created_at, run.created_by)
+    assert [line.id for line in world.training.lines(ENGINEER, "acme", limit=1)] == [second.id]
