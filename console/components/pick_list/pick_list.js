@@ -5,8 +5,9 @@ const AT_ONCE = 40; // Rows of the first frame; the others follow as soon as it 
 const PAGE = 6; // Rows that Page Up and Page Down pass.
 const MANY = 8; // Fewer rows are seen at a glance and need no search.
 
-// Safari has no idle callbacks.
-const whenIdle = window.requestIdleCallback ?? ((act) => setTimeout(act, 50));
+// Safari has no idle callbacks; a page that is never idle gets its rows all the same.
+const PATIENCE_MS = 300;
+const whenIdle = (act) => (window.requestIdleCallback ? requestIdleCallback(act, { timeout: PATIENCE_MS }) : setTimeout(act, 50));
 const forget = window.cancelIdleCallback ?? clearTimeout;
 
 function element(tag, attributes, ...children) {
