@@ -114,7 +114,7 @@ def attend(
     heads, shared, width = query.shape[1], key.shape[1], query.shape[3]
     sizes = [len(one) for one in hides]
     found = []
-    parts = (states[0].split(sizes, dim=1) for states in (query, key, value))
+    parts = (torch.split(states[0], sizes, dim=1) for states in (query, key, value))
     for hidden, q, k, v in zip(hides, *parts, strict=True):
         # The heads that share a key stand below each other: one product for all of them.
         q = q.reshape(shared, -1, width) * scaling
@@ -166,12 +166,14 @@ class AdaptedLinear(peft.tuners.lora.Linear):  # type: ignore[misc]  # the libra
     def forward(self, states: Tensor, *_: Any, **__: Any) -> Tensor:
         """The layer's output, with its adapter unless adapters are off."""
         if self.disable_adapters:
-            return self.base_layer(states)
+            plain: Tensor = self.base_layer(states)
+            return plain
         (name,) = self.active_adapters
-        return _Adapted.apply(
+        found: Tensor = _Adapted.apply(  # type: ignore[no-untyped-call]
             states, self.base_layer.weight, self.base_layer.bias,
             self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name],
         )  # fmt: skip
+        return found
 
 
 class _LogProbs(torch.autograd.Function):
