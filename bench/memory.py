@@ -67,6 +67,7 @@ CASES = [
     Case("middle, kto", MIDDLE, 4, {"loss_type": "kto", "sft_weight": 0.0}),
     Case("wide, quick", WIDE),
     Case("installed, quick", None),
+    Case("installed, auto", None, told={"precision": "auto"}),
     Case("installed, bf16, long", None, 4, {"max_length": 512, "precision": "bfloat16"}),
 ]  # fmt: skip
 

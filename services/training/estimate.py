@@ -24,8 +24,8 @@ FLOPS_A_S = 60e9
 """Of one CPU core in float32, as a first guess where no run was measured."""
 PROCESS_MB = 500.0
 """What torch and its libraries take before any weight, MiB."""
-KEPT_BYTES = 3.0
-"""Of each number that the backward pass needs; in bf16, too, since the adapter's are float32."""
+KEPT_BYTES_OF_TRL = 3.0
+"""Of each number that the backward pass needs, where TRL's own trainer runs, in any precision."""
 BEGIN_S = 20.0
 """From the start of the process to its first step, seconds."""
 ADAPTER_BYTES = 16
@@ -34,7 +34,11 @@ ADAPTER_BYTES = 16
 MARGIN = 0.25
 """How far the memory may be off, as a share; `bench/memory.py` measures it."""
 
-_BYTES = {"bfloat16": 2.0, "float32": 4.0}
+_BYTES = {"bfloat16": 2.0, "auto": 2.8, "float32": 4.0}
+"""Of a weight; `auto` is told only where the run trains, and lies between the two until then."""
+_KEPT_BYTES = {"bfloat16": 1.5, "auto": 1.65, "float32": 2.0}
+"""Of each number that the backward pass needs, where pairs are packed: less than a number's own,
+since a packed pair holds its prompt once."""
 
 
 @dataclass(frozen=True)
@@ -144,16 +148,17 @@ def estimate(
 
 def _memory_mb(spec: DpoSpec, shape: Shape, longest: int) -> float:
     """Weights, adapter with its optimizer, and what the backward pass needs of each token."""
-    number = _BYTES.get(spec.precision, 4.0)
-    stored = 0.6 if spec.quantization == "4bit" else number
+    packed = spec.more.packed != "off" and spec.loss_type != "kto"
+    stored = 0.6 if spec.quantization == "4bit" else _BYTES[spec.precision]
     adapter = spec.lora_r * shape.layers * (10 * shape.hidden + 3 * shape.inner)
     batch = spec.more.micro_batch_size or spec.batch_size
     # Kept for each token and layer: the inputs of norms, projections and gates, and the adapters'.
-    kept = shape.layers * (14 * shape.hidden + 6 * shape.inner) * KEPT_BYTES
+    numbers = shape.layers * (14 * shape.hidden + 6 * shape.inner)
+    kept = numbers * (_KEPT_BYTES[spec.precision] if packed else KEPT_BYTES_OF_TRL)
     if spec.more.gradient_checkpointing == "on":
         kept /= 6
     answers = batch * longest / 2
-    logits = min(answers, 256) * shape.vocabulary * 8
+    logits = min(answers, 64 if packed else 256) * shape.vocabulary * 8
     total = shape.parameters * stored + adapter * ADAPTER_BYTES + batch * longest * kept + logits
     return total / 2**20
 

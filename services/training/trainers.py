@@ -185,8 +185,8 @@ def build_trainer(
     plain = on_gpu or processes > 1 or spec.more.packed == "off"
     if plain or not packed.agrees_with_trl(model, tokenizer, rows):
         return trl.DPOTrainer(**common, args=arguments_)
-    collator = packed.PairPacker(tokenizer.pad_token_id or 0)
-    return packed.PackedDpoTrainer(**common, args=arguments_, data_collator=collator)
+    packed.prepare(model, common["peft_config"])
+    return packed.PackedDpoTrainer(**common, args=arguments_, data_collator=packed.PairPacker())
 
 
 def _data(folder: RunFolder, rows: list[Row], processes: int) -> Any:

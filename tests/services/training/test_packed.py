@@ -55,8 +55,9 @@ def losses(base: BaseModel, folder: Path, rows: list[Any], **changes: Any) -> li
         {"loss_type": "robust", "label_smoothing": 0.2},
         {"loss_type": "apo_zero"},
         {"loss_type": "hinge"},
+        {"loss_type": "sigmoid", "target_modules": "attention"},
     ],
-    ids=lambda changes: changes["loss_type"],
+    ids=lambda changes: "-".join([changes["loss_type"], changes.get("target_modules", "all")]),
 )
 def test_a_packed_run_learns_what_trls_own_way_learns(
     tiny_model: BaseModel, tmp_path: Path, changes: dict[str, Any]
@@ -69,6 +70,7 @@ def test_a_packed_run_learns_what_trls_own_way_learns(
 
 
 def test_a_model_that_looks_past_its_mask_is_not_packed(tiny_model: BaseModel) -> None:
+    import torch
     import transformers
 
     from services.training.packed import agrees_with_trl
@@ -79,11 +81,97 @@ def test_a_model_that_looks_past_its_mask_is_not_packed(tiny_model: BaseModel) -
     assert agrees_with_trl(model, tokenizer, ROWS)
     plain = model.base_model.forward
 
-    def forgetful(attention_mask: Any = None, **given: Any) -> Any:
-        return plain(**given)
+    def forgetful(hides: Any = None, **given: Any) -> Any:
+        """Only what comes later is hidden: the rejected answer sees the chosen one."""
+        if hides is None:
+            return plain(**given)
+        later = [torch.full_like(one, -torch.inf).triu(1) for one in hides]
+        return plain(hides=later, **given)
 
     model.base_model.forward = forgetful
     assert not agrees_with_trl(model, tokenizer, ROWS)
+
+
+def test_a_model_whose_attention_does_something_else_is_not_packed(tiny_model: BaseModel) -> None:
+    import transformers
+
+    from services.training.packed import agrees_with_trl
+    from services.training.trainers import load_base
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model.path)
+    model = load_base(str(tiny_model.path), "float32")
+    own = model.config._attn_implementation
+    plain = model.base_model.forward
+    model.base_model.forward = lambda **given: plain(sliding_window=8, **given)
+    assert not agrees_with_trl(model, tokenizer, ROWS)
+    assert model.config._attn_implementation == own
+    model.base_model.forward = plain
+    model.config.attention_dropout = 0.1
+    assert not agrees_with_trl(model, tokenizer, ROWS)
+
+
+def test_answers_behind_a_shared_prompt_get_the_log_probabilities_they_have_alone(
+    tiny_model: BaseModel,
+) -> None:
+    import torch
+
+    from services.training.packed import ATTENTION, PairPacker, log_probs, sums
+    from services.training.trainers import load_base
+
+    parts = ("prompt", "chosen", "rejected")
+    sizes = [(7, 3, 5), (1, 4, 1), (12, 2, 9)]
+    pairs = [
+        {f"{part}_ids": [(5 * i + 3 * j + n) % 50 for j in range(size)]
+         for i, (part, size) in enumerate(zip(parts, of_one, strict=True))}
+        for n, of_one in enumerate(sizes)
+    ]  # fmt: skip
+    model = load_base(str(tiny_model.path), "float32")
+    batch = PairPacker()(pairs)
+    alone = []
+    with torch.no_grad():
+        for side in parts[1:]:
+            for one in pairs:
+                ids = torch.tensor([one["prompt_ids"] + one[f"{side}_ids"]])
+                scores = model(ids).logits[0, :-1].log_softmax(dim=1)
+                found = scores.gather(1, ids[0, 1:, None])[len(one["prompt_ids"]) - 1 :]
+                alone.append(found.sum().item())
+        model.set_attn_implementation(ATTENTION)
+        together = torch.cat(sums(log_probs(model, batch), batch)).tolist()
+    assert together == pytest.approx(alone, abs=1e-5)
+    assert batch["input_ids"].shape == (1, sum(map(sum, sizes)))
+    assert batch["tokens"] == sum(2 * size[0] + size[1] + size[2] for size in sizes)
+
+
+@pytest.mark.parametrize(
+    ("precision", "apart"), [("float32", 1e-5), ("bfloat16", 0.02)], ids=["float32", "bfloat16"]
+)
+def test_an_adapted_layer_computes_what_pefts_own_computes(precision: str, apart: float) -> None:
+    import peft
+    import torch
+
+    from services.training.packed import AdaptedLinear
+
+    torch.manual_seed(0)
+    dtype = getattr(torch, precision)
+    base = torch.nn.Linear(24, 40, dtype=dtype).requires_grad_(False)
+    states, slope = torch.randn(2, 9, 24, dtype=dtype), torch.randn(2, 9, 40, dtype=dtype)
+    config = peft.LoraConfig(r=4, lora_alpha=6, init_lora_weights=False)
+    own = AdaptedLinear(base, "default", config=config, r=4, lora_alpha=6)
+    theirs = peft.tuners.lora.Linear(base, "default", config=config, r=4, lora_alpha=6)
+    theirs.load_state_dict(own.state_dict())
+    for layer in (own, theirs):  # as a trainer has them: the adapter in float32 on any base
+        layer.lora_A.float(), layer.lora_B.float()
+    found = []
+    for layer in (own, theirs):
+        given = states.clone().requires_grad_()
+        weights = [layer.lora_A["default"].weight, layer.lora_B["default"].weight]
+        out = layer(given)
+        found.append([out, *torch.autograd.grad(out, [given, *weights], slope)])
+    for one, other in zip(*found, strict=True):
+        assert one.dtype == other.dtype
+        assert (one - other).abs().max() <= apart * other.abs().max()
+    own.enable_adapters(False)
+    assert torch.equal(own(states), base(states))
 
 
 def test_smaller_batches_in_memory_change_nothing(tiny_model: BaseModel, tmp_path: Path) -> None:

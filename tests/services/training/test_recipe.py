@@ -128,13 +128,15 @@ def test_training_widens_the_margin(bench: Bench) -> None:
     assert curve[-1].eta_s == 0.0
 
 
-@pytest.mark.parametrize("sft_weight", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("sft_weight", "precision"), [(0.0, "float32"), (0.5, "float32"), (0.5, "bfloat16")]
+)
 def test_a_stopped_run_goes_on_exactly_as_if_it_had_never_stopped(
-    bench: Bench, sft_weight: float
+    bench: Bench, sft_weight: float, precision: str
 ) -> None:
-    whole = bench.order("whole", sft_weight=sft_weight)
+    whole = bench.order("whole", sft_weight=sft_weight, precision=precision)
     bench.train(whole)
-    halves = bench.order("halves", sft_weight=sft_weight)
+    halves = bench.order("halves", sft_weight=sft_weight, precision=precision)
     stopped = bench.train(halves, stop_at=5)
     assert (stopped["outcome"], stopped["step"]) == ("stopped", 5)
     assert not halves.adapter.exists()
