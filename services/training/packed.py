@@ -29,6 +29,9 @@ Batch = dict[str, Any]
 HEAD_ROWS = 64
 """Answer tokens that the output layer is asked about at once: few enough that their scores stay in
 a processor's cache and glibc reuses their memory (beyond 32 MiB it returns it each time)."""
+LONG = 768
+"""Tokens of a pair beyond which its attention is computed anew in the backward pass: what is kept
+grows with the square of the length."""
 ATTENTION = "packed_pairs"
 """What transformers calls `attend`."""
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
@@ -96,7 +99,7 @@ def attend(
 ) -> tuple[Tensor, None]:  # fmt: skip
     """Attention of each pair to itself, as transformers calls it.
 
-    Scores are kept for the backward pass: up to a thousand tokens a pair they are small beside the
+    Weights are kept for the backward pass: up to `LONG` tokens a pair they are small beside the
     states, and computing them anew, as torch's own attention does on a CPU, took three times as long.
 
     Args:
@@ -116,6 +119,13 @@ def attend(
     found = []
     parts = (torch.split(states[0], sizes, dim=1) for states in (query, key, value))
     for hidden, q, k, v in zip(hides, *parts, strict=True):
+        if len(hidden) > LONG:
+            found.append(
+                F.scaled_dot_product_attention(
+                    q[None], k[None], v[None], attn_mask=hidden, scale=scaling, enable_gqa=True
+                )[0]
+            )
+            continue
         # The heads that share a key stand below each other: one product for all of them.
         q = q.reshape(shared, -1, width) * scaling
         scores = (q @ k.transpose(1, 2)).view(shared, heads // shared, *hidden.shape)

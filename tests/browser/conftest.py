@@ -14,6 +14,8 @@ from tests.browser.installation import Installation, installation
 from tests.support import require
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
+PATIENCE_MS = 30_000
+"""How long a page may take on a machine that does other things as well; a test never times."""
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
@@ -23,8 +25,9 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 def browser() -> Iterator[Any]:
     """A headless Chromium."""
     require(bool(CHROMIUM), "Chromium")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield chromium

@@ -35,7 +35,7 @@ def page(browser: Browser, running: Console) -> Iterator[Page]:
 
 def test_each_of_500_runs_is_reached_by_keys_alone(page: Page) -> None:
     rows = page.get_by_role("grid", name="Training runs").locator("tbody tr")
-    expect(rows).to_have_count(RUNS, timeout=20_000)
+    expect(rows).to_have_count(RUNS)
     newest = rows.first
     expect(newest).to_have_attribute("aria-selected", "true")
     newest.focus()

@@ -69,6 +69,17 @@ def test_a_packed_run_learns_what_trls_own_way_learns(
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-4)
 
 
+def test_pairs_too_long_to_keep_their_attention_teach_the_same(
+    tiny_model: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = [{name: row[name] for name in ("prompt", "chosen", "rejected")} for row in ROWS]
+    kept = losses(tiny_model, tmp_path, pairs, loss_type="sigmoid")
+    monkeypatch.setattr("services.training.packed.LONG", 0)
+    anew = losses(tiny_model, tmp_path, pairs, loss_type="sigmoid")
+    for one, other in zip(kept, anew, strict=True):
+        assert one == pytest.approx(other, rel=1e-4, abs=1e-5)
+
+
 def test_a_model_that_looks_past_its_mask_is_not_packed(tiny_model: BaseModel) -> None:
     import torch
     import transformers
@@ -110,10 +121,13 @@ def test_a_model_whose_attention_does_something_else_is_not_packed(tiny_model: B
     assert not agrees_with_trl(model, tokenizer, ROWS)
 
 
+@pytest.mark.parametrize("long", [768, 0], ids=["kept", "anew"])
 def test_answers_behind_a_shared_prompt_get_the_log_probabilities_they_have_alone(
-    tiny_model: BaseModel,
+    tiny_model: BaseModel, monkeypatch: pytest.MonkeyPatch, long: int
 ) -> None:
     import torch
+
+    monkeypatch.setattr("services.training.packed.LONG", long)
 
     from services.training.packed import ATTENTION, PairPacker, log_probs, sums
     from services.training.trainers import load_base
