@@ -18,13 +18,16 @@ from sqlalchemy import create_engine, text
 from services.db import Database
 from services.db.revise import declared_tables
 from tests.models import base_model, tiny_model  # noqa: F401 - fixtures for all tests
-from tests.support import SHARED_DATA, free_port, require
+from tests.support import REQUIRE_ALL, SHARED_DATA, free_port, require
 
 __all__ = ["SHARED_DATA", "free_port", "require"]
 
-# A test never times: a slow machine is no failure.
+# A test never times: a slow machine is no failure. Where a change is judged, properties are tried on
+# the same examples each time, so that no change is refused for what it did not touch; everywhere
+# else on new ones.
 hypothesis_settings.register_profile("untimed", deadline=None)
-hypothesis_settings.load_profile("untimed")
+hypothesis_settings.register_profile("judged", deadline=None, derandomize=True)
+hypothesis_settings.load_profile("judged" if REQUIRE_ALL else "untimed")
 
 
 @pytest.fixture(scope="session")
