@@ -78,5 +78,8 @@ def test_a_title_sorts_and_says_so(page: Page) -> None:
 
 
 def test_a_clone_opens_the_form_with_the_settings_of_its_run(page: Page) -> None:
+    chosen = page.locator(".pc-list tbody tr[aria-selected=true]").get_attribute("data-id")
     page.get_by_role("button", name="Clone").click()
     expect(page.get_by_role("button", name="Start training")).to_be_visible()
+    told = f"The form holds the settings of run …{str(chosen)[-6:]}."
+    expect(page.get_by_text(told)).to_be_visible()

@@ -91,6 +91,17 @@ class Edge:
         """The actions of the log, oldest first."""
         return [entry.action for entry in self.services.audit.entries(SYSTEM, None, limit=5000)]
 
+    def assert_log_holds(self) -> None:
+        """Verified to its end, which may move on meanwhile, and no place in it is left out."""
+        size = self.services.audit.verify().size
+        seqs: list[int] = []
+        while len(seqs) < size:
+            after = seqs[-1] if seqs else 0
+            page = self.services.audit.entries(SYSTEM, None, after=after, limit=5000)
+            assert page, f"{size} entries were verified, {len(seqs)} are there"
+            seqs += [entry.seq for entry in page]
+        assert seqs == list(range(1, len(seqs) + 1))
+
     def inferences(self) -> list[str]:
         """Those of requests alone: other events reach the log at a time of their own."""
         return [action for action in self.actions() if action.startswith("inference.")]
