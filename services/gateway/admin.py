@@ -63,7 +63,7 @@ async def state(gateway: Admitted) -> Response:
 @router.get("/tenants/{tenant_id}")
 async def tenant(gateway: Admitted, tenant_id: str) -> Response:
     """One tenant as this process sees it: limits, policy, aliases, fallback."""
-    callers = gateway.directory.snapshot().callers.values()
+    callers = gateway.directory.snapshot().seen.callers.values()
     found = next((caller[1] for caller in callers if caller[1].id == tenant_id), None)
     if found is None:
         raise NotFound("this gateway knows no live key of such a tenant")

@@ -41,7 +41,7 @@ from services.gateway.preload import Preloader
 from services.gateway.refusals import Refusals
 from services.gateway.snapshot import Directory
 from services.gateway.sse import StreamReader, error_frame
-from services.gateway.writer import Recorded, Writer
+from services.gateway.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -210,13 +210,14 @@ class ChatRoute:
             raise
         exchange.answers(body)
         exchange.bytes_out = len(body)
-        recorded = await self._record(exchange, exchange.ended(Status.OK, reason))
-        cost = (b"x-param-cost-micro", str(recorded.cost_micro).encode())
+        outcome = exchange.ended(Status.OK, reason)
+        await self._record(exchange, outcome)
+        cost = (b"x-param-cost-micro", str(outcome.cost_micro()).encode())
         receipt = (b"x-param-receipt", exchange.request_id.encode())
         await send_json(exchange.send, 200, body, [*exchange.headers(), receipt, cost])
 
     async def _stream(self, exchange: Exchange, request: ChatRequest) -> None:
-        """Answer frame by frame; the end is sent after the record is durable."""
+        """Answer frame by frame; the end is sent after the outcome is recorded."""
         assert exchange.guarding is not None, "the policy is known before the engine is asked"
         reader = StreamReader(
             request.wants_usage,
@@ -295,19 +296,18 @@ class ChatRoute:
             broken = EngineUnavailable("the engine broke off while it answered")
             await exchange.finish(receipt + error_frame(broken))
 
-    async def _record(self, exchange: Exchange, outcome: Outcome) -> Recorded:
-        """Settle the reservation and make the outcome durable, in this order."""
+    async def _record(self, exchange: Exchange, outcome: Outcome) -> None:
+        """Settle the reservation and have the outcome recorded, in this order."""
         assert exchange.hold is not None, "tokens are reserved before the engine is asked"
         tokens = outcome.prompt_tokens + outcome.completion_tokens
         await self._limiter.settle(exchange.hold, tokens, outcome.cost_micro())
         try:
-            recorded = await self._writer.record(outcome)
+            await self._writer.record(outcome)
         except ConsoleError:
             exchange.is_given_up = True
             raise
         exchange.is_recorded = True
-        self._metrics.answered(outcome, recorded)
-        return recorded
+        self._metrics.answered(outcome)
 
     async def _record_failure(self, exchange: Exchange, error: ConsoleError) -> None:
         """Log a request that got no answer; its error is answered whether that works or not."""

@@ -31,8 +31,8 @@ from services.gateway.answers import (
 )
 from services.gateway.limits import Who
 from services.gateway.logs import request_id
+from services.gateway.looking import SYSTEM
 from services.gateway.running import Gateway
-from services.gateway.snapshot import SYSTEM
 from services.tenants.models import Actor, Tenant
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
@@ -63,7 +63,7 @@ async def models(request: Request) -> Response:
     """The tenant's aliases and adapters, as OpenAI lists models."""
     gateway, (_actor, tenant) = _gateway(request), await _caller(request)
     adapters = await asyncio.to_thread(gateway.parts.registry.list, SYSTEM, tenant.id)
-    base = gateway.directory.snapshot().base
+    base = gateway.directory.snapshot().seen.base
     aliases = [
         {
             **_model(route.alias, tenant, int(tenant.created_at.timestamp())),
@@ -87,7 +87,7 @@ async def models(request: Request) -> Response:
 async def whoami(request: Request) -> Response:
     """Which tenant a key belongs to, and what its aliases mean now."""
     gateway, (actor, tenant) = _gateway(request), await _caller(request)
-    base, guards = gateway.directory.snapshot().base, gateway.directory.guards(tenant.id)
+    base, guards = gateway.directory.snapshot().seen.base, gateway.directory.guards(tenant.id)
     aliases = [
         {
             "alias": route.alias,
@@ -121,6 +121,7 @@ async def whoami(request: Request) -> Response:
 async def receipt(request: Request, receipt_id: str) -> Response:
     """One receipt of the key's tenant; its salt only for the key that had asked."""
     gateway, (actor, _tenant) = _gateway(request), await _caller(request)
+    await gateway.writer.committed(receipt_id)
     found = await asyncio.to_thread(gateway.parts.receipts.get, actor, receipt_id)
     return _json(found.document())
 

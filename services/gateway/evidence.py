@@ -57,6 +57,7 @@ async def bundle(request: Request, receipt_id: str) -> Response:
     header = request.headers.get("authorization")
     raw = None if header is None else header.encode("latin-1")
     actor, _tenant = await gateway.directory.caller(raw)
+    await gateway.writer.committed(receipt_id)
     found = await asyncio.to_thread(gateway.parts.evidence.bundles.make, actor, receipt_id)
     return _json(found)
 

@@ -45,7 +45,7 @@ class Exchange:
         detour: Why another engine answers than the one that was chosen.
         prices: Of what may answer, as of its admission: the table's version and the price, by the
             served model's name.
-        is_recorded: Its outcome is durable.
+        is_recorded: Its outcome will be in the log, whatever happens to this process.
         is_given_up: Its outcome was refused by the writer, so nobody else will record it.
         keep_days: For how long the tenant keeps texts; 0 for not at all.
         asked: The request's body, and `answered` the pieces of the answer's, where it does.
@@ -211,7 +211,7 @@ class Exchange:
             ttft_ms=None if first is None else round((first - self.began) * 1000),
             is_estimated=self.is_estimated,
             problem=problem or self.detour,
-            price=self.prices.get(self.chosen.model.served),
+            price=self.prices[self.chosen.model.served],
             texts=(self.asked, b"".join(self.answered), self.keep_days) if self.keep_days else None,
             policy_version=self.guarding.guards.version,
             policy_digest=self.guarding.guards.digest,

@@ -38,6 +38,7 @@ async def feedback(request: Request) -> Response:
     request_id, thumb = body.get("request_id"), body.get("thumb")
     if not isinstance(request_id, str) or not isinstance(thumb, str):
         raise InvalidInput("body: expected the texts request_id and thumb, found something else")
+    await gateway.writer.committed(request_id)
     await asyncio.to_thread(gateway.parts.feedback.give, actor, request_id, thumb)
     return _json({"request_id": request_id, "thumb": thumb})
 

@@ -15,8 +15,8 @@ from fastapi import APIRouter, Request, Response
 
 from services.errors import ConsoleError, NotFound
 from services.gateway.answers import read_body
+from services.gateway.looking import SYSTEM
 from services.gateway.running import Gateway
-from services.gateway.snapshot import SYSTEM
 from services.jobs import hints
 from services.jobs.service import Jobs
 

@@ -1,13 +1,15 @@
-"""What was begun: a line on disk before the engine is asked, so that no crash makes it unseen.
+"""What was begun and what became of it: lines on disk, so that no crash makes a request unseen.
 
 Each gateway process appends to a journal of its own in `PARAM_HOME/gateway`: a line when a request
-is about to go to the engine, now and then one with what a stream has delivered, one when its
-outcome is recorded. A line is one write(2), so it outlives the process from the moment it is
-there (not the machine: the power may fail before the disk has it).
+is about to go to the engine, now and then one with what a stream has delivered, one with its
+outcome before it is answered to its end, one when the outcome is committed. A line is one write(2),
+so it outlives the process from the moment it is there (not the machine: the power may fail before
+the disk has it).
 
 A process holds a lock (flock) on its journal for as long as it lives; whoever gets the lock of
-another journal knows that its writer is dead, and makes the requests without an outcome known
-(`services.gateway.recovery`). Nothing in a journal is content: ids, names, counts, times.
+another journal knows that its writer is dead, records the outcomes that it left, and makes the
+requests without one known (`services.gateway.recovery`). Nothing in a journal is content: ids,
+names, digests, counts, times.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -26,6 +28,7 @@ import orjson
 
 from services.db import new_id
 from services.errors import StorageFull, Unavailable
+from services.gateway.outcome import Outcome, read_outcome
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,8 @@ FOLDER = "gateway"
 SUFFIX = ".journal"
 ROTATE_BYTES = 8 * 1024 * 1024
 """A journal that has grown to this size goes on as a new one with what is still open."""
+
+_FULL = "the disk of the gateway's journal is full"
 
 
 @dataclass(slots=True)  # one for each request: freezing would double the price of making it
@@ -76,6 +81,19 @@ class Open:
     completion_tokens: int = 0
 
 
+@dataclass(slots=True)
+class Left:
+    """What a journal holds that is not known elsewhere, in the order of its lines.
+
+    Attributes:
+        open: Requests without an outcome.
+        told: Outcomes that nobody has said to be committed.
+    """
+
+    open: list[Open] = field(default_factory=list)
+    told: list[Outcome] = field(default_factory=list)
+
+
 class Journal:
     """The journal of this process.
 
@@ -90,6 +108,7 @@ class Journal:
         self._folder = folder
         self._rotate_bytes = rotate_bytes
         self._open: dict[str, Open] = {}
+        self._told: dict[str, Outcome] = {}
         self._orphans: dict[str, Open] = {}
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -109,8 +128,8 @@ class Journal:
 
     @property
     def open_count(self) -> int:
-        """Requests without an outcome yet."""
-        return len(self._open) + len(self._orphans)
+        """Requests whose outcome is not committed yet."""
+        return len(self._open) + len(self._told) + len(self._orphans)
 
     def begin(self, intent: Intent) -> None:
         """Write that a request is about to go to the engine.
@@ -133,13 +152,29 @@ class Journal:
         found.prompt_tokens, found.completion_tokens = prompt_tokens, completion_tokens
         self._try(_progress_line(found))
 
-    def end(self, request_id: str) -> None:
-        """Write that a request's outcome is recorded.
+    def tell(self, outcome: Outcome) -> None:
+        """Write the outcome of a request, which need not have begun here.
 
-        Where this cannot be written the outcome itself is the proof: recovery finds it.
+        Raises:
+            StorageFull: The disk is full.
+            Unavailable: The journal cannot be written; what cannot be noted is not answered.
         """
-        if self._open.pop(request_id, None) is not None:
-            self._try(_end_line(request_id))
+        self._write(_told_line(outcome))
+        self._told[outcome.request_id] = outcome
+        self._open.pop(outcome.request_id, None)
+
+    def end(self, *request_ids: str) -> None:
+        """Write that the outcomes of requests are committed.
+
+        Where this cannot be written the rows themselves are the proof: recovery finds them.
+        """
+        known = [one for one in request_ids if self._forget(one)]
+        if known:
+            self._try(b"".join(map(_end_line, known)))
+
+    def _forget(self, request_id: str) -> bool:
+        was_told = self._told.pop(request_id, None) is not None
+        return self._open.pop(request_id, None) is not None or was_told
 
     def orphan(self, request_id: str) -> None:
         """Note that a request has ended in this process and its outcome could not be recorded."""
@@ -188,7 +223,7 @@ class Journal:
         self._size += written
         self._is_torn = written != len(data)
         if self._is_torn:
-            raise StorageFull("the disk of the gateway's journal is full; nothing was begun")
+            raise StorageFull(_FULL)
 
     def _rotate(self) -> None:
         """Go on in a new file; the old one goes only after everything open is in the new one."""
@@ -200,10 +235,10 @@ class Journal:
             line
             for one in (*self._open.values(), *self._orphans.values())
             for line in (_begin_line(one.intent), *([_progress_line(one)] * one.is_delivered))
-        )
+        ) + b"".join(map(_told_line, self._told.values()))
         try:
             if kept and os.write(file, kept) != len(kept):
-                raise StorageFull("the disk of the gateway's journal is full; nothing was begun")
+                raise StorageFull(_FULL)
         except (OSError, StorageFull) as error:
             path.unlink(missing_ok=True)
             os.close(file)
@@ -218,17 +253,15 @@ class Covered(Protocol):
 
     Attributes:
         request_id: The intent's.
-        is_recorded: Its outcome is durable.
         is_given_up: Its outcome was refused by the writer, so nobody else will record it.
     """
 
     request_id: str
-    is_recorded: bool
     is_given_up: bool
 
 
 class Covering:
-    """Ends an intent when its outcome is recorded, and keeps it where it is not."""
+    """Keeps an intent whose outcome nobody took; the writer ends those that it has committed."""
 
     __slots__ = ("_exchange", "_intent", "_journal")
 
@@ -245,16 +278,12 @@ class Covering:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        if self._exchange.is_recorded:
-            self._journal.end(self._exchange.request_id)
-        elif self._exchange.is_given_up:
+        if self._exchange.is_given_up:
             self._journal.orphan(self._exchange.request_id)
-        # Otherwise the process is being stopped while the writer may still have it: the next
-        # process looks whether it was recorded.
 
 
-def dead_journals(folder: Path, mine: Path) -> Generator[list[Open], None, None]:
-    """What was left open in the journals of processes that are no more.
+def dead_journals(folder: Path, mine: Path) -> Generator[Left, None, None]:
+    """What was left in the journals of processes that are no more.
 
     Each is locked while it is looked at, and goes away when the next one is asked for: whoever
     stops before that leaves it to the next who looks.
@@ -286,24 +315,30 @@ def _is_ours_now(file: int) -> bool:
     return os.fstat(file).st_nlink > 0
 
 
-def read_journal(data: bytes) -> list[Open]:
-    """The intents without an outcome, in their order; what is no whole line is passed over."""
+def read_journal(data: bytes) -> Left:
+    """What is not known elsewhere; what is no whole line is passed over."""
     found: dict[str, Open] = {}
+    told: dict[str, Outcome] = {}
     for line in data.split(b"\n"):
         if line:
             try:
-                _apply(found, orjson.loads(line))
+                _apply(found, told, orjson.loads(line))
             except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError):
                 log.warning("a journal has a line of %d bytes that cannot be read", len(line))
-    return list(found.values())
+    return Left(list(found.values()), list(told.values()))
 
 
-def _apply(found: dict[str, Open], line: dict[str, Any]) -> None:
+def _apply(found: dict[str, Open], told: dict[str, Outcome], line: dict[str, Any]) -> None:
     if "begin" in line:
         intent = Intent(**line["begin"])
         found[intent.request_id] = Open(intent)
+    elif "told" in line:
+        outcome = read_outcome(line["told"])
+        told[outcome.request_id] = outcome
+        found.pop(outcome.request_id, None)
     elif "end" in line:
         found.pop(line["end"], None)
+        told.pop(line["end"], None)
     elif (one := found.get(line["given"])) is not None:
         one.is_delivered = True
         one.prompt_tokens, one.completion_tokens = map(int, line["tokens"])
@@ -316,6 +351,10 @@ def _begin_line(intent: Intent) -> bytes:
 def _progress_line(one: Open) -> bytes:
     tokens = [one.prompt_tokens, one.completion_tokens]
     return orjson.dumps({"given": one.intent.request_id, "tokens": tokens}) + b"\n"
+
+
+def _told_line(outcome: Outcome) -> bytes:
+    return b'{"told":%s}\n' % outcome.line()
 
 
 def _end_line(request_id: str) -> bytes:
@@ -340,5 +379,5 @@ def _fresh(folder: Path) -> tuple[Path, int]:
 
 def _refused(error: OSError) -> Unavailable:
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-        return StorageFull("the disk of the gateway's journal is full; nothing was begun")
+        return StorageFull(_FULL)
     return Unavailable(f"the gateway's journal cannot be written: {error.strerror}")

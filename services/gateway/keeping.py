@@ -14,9 +14,10 @@ from services.errors import ConsoleError
 from services.gateway.intents import Journal
 from services.gateway.local_limits import LocalLimiter
 from services.gateway.parts import Parts
-from services.gateway.recovery import recover, recover_dead
+from services.gateway.recovery import recover, recover_dead, recover_told
 from services.gateway.refusals import Refusals
 from services.gateway.snapshot import Directory
+from services.gateway.writer import Writer
 from services.metering.models import WARNED_AT
 
 log = logging.getLogger(__name__)
@@ -44,12 +45,13 @@ class Keeper:
         directory: Directory,
         limiter: LocalLimiter,
         journal: Journal,
+        writer: Writer,
         refusals: Refusals,
         *,
         refusals_s: float = REFUSALS_S,
     ) -> None:
         self._parts, self._directory, self._limiter = parts, directory, limiter
-        self._journal, self._refusals = journal, refusals
+        self._journal, self._writer, self._refusals = journal, writer, refusals
         self._refusals_s = refusals_s
         self._warned: set[tuple[str, str, int, int]] = set()
         self._failing: set[str] = set()
@@ -112,6 +114,13 @@ class Keeper:
         found = self._journal.orphans()
         if found and await self._tried("outcomes", lambda: recover(self._parts, found)):
             self._journal.recovered(found)
+        for one in self._writer.refused():
+            # Each by itself: what it is that the database refuses must not hold up the others.
+            if await self._tried(
+                f"the outcome of request {one.request_id}",
+                partial(recover_told, self._parts, [one]),
+            ):
+                self._writer.recovered(one)
 
     async def _recover_neighbours(self) -> None:
         path = self._journal.path

@@ -13,7 +13,6 @@ from services.gateway.breaker import Breaker, State
 from services.gateway.exchange import Exchange
 from services.gateway.genai import GenAi
 from services.gateway.outcome import Outcome
-from services.gateway.writer import Recorded
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _STATES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
@@ -97,13 +96,13 @@ class Metrics:
         """Count a request that the second engine answers."""
         self._fallbacks.labels(tenant_id).inc()
 
-    def answered(self, outcome: Outcome, recorded: Recorded) -> None:
+    def answered(self, outcome: Outcome) -> None:
         """Count a recorded outcome."""
         tenant, arm = outcome.tenant_id, outcome.chosen.arm.value
         self._request(tenant, arm, outcome.status.value).inc()
         self._token(tenant, "prompt").inc(outcome.prompt_tokens)
         self._token(tenant, "completion").inc(outcome.completion_tokens)
-        self._cost_of(tenant).inc(recorded.cost_micro)
+        self._cost_of(tenant).inc(outcome.cost_micro())
         self._genai.answered(outcome)
         self._latency_of(arm).observe(outcome.latency_ms / 1000)
         for found, number in outcome.findings.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,37 +13,45 @@ from services.attestation import receipts
 from services.attestation.receipts import ReceiptFacts
 from services.attestation.service import StoredReceipt
 from services.audit.models import Entry, Event
+from services.errors import Unavailable
 from services.gateway.guarding import FILTERED
 from services.gateway.outcome import Chosen, Outcome
 from services.gateway.parts import Parts
-from services.metering.models import Price, Usage
+from services.metering.models import Usage
 from services.rollouts.samples.models import Sample, Standing, standing_of
 from services.rollouts.samples.service import observe
 
 CURRENCY = "USD"
 
-Prices = Mapping[str, tuple[str, Price]]
-"""Version and price by served model."""
+
+class Unrecordable(Unavailable):
+    """The database is there and refuses just these rows; others may be written."""
 
 
-def prices_of(parts: Parts, outcomes: Sequence[Outcome]) -> Prices:
-    """The prices that some outcomes need; reads them, so ask before the transaction begins."""
-    served = {outcome.chosen.model.served for outcome in outcomes if outcome.price is None}
-    return {name: parts.metering.price(name) for name in served}
+def record(parts: Parts, outcomes: Sequence[Outcome], *, again: bool = False) -> int:
+    """Make outcomes durable, all or none.
+
+    Args:
+        again: Some of them may be recorded already; those are left as they are.
+
+    Returns:
+        How many were written.
+    """
+    with parts.db.write() as session:
+        if again:
+            unknown = parts.metering.unmetered(session, [one.request_id for one in outcomes])
+            outcomes = [one for one in outcomes if one.request_id in unknown]
+        write_batch(parts, session, outcomes)
+    return len(outcomes)
 
 
-def write_batch(
-    parts: Parts, session: Session, outcomes: Sequence[Outcome], prices: Prices
-) -> list[tuple[int, int]]:
+def write_batch(parts: Parts, session: Session, outcomes: Sequence[Outcome]) -> None:
     """Write all rows of some outcomes in the caller's transaction.
 
     The log entry comes first because the receipt names its place in the log; a receipt can
     therefore never be signed for something that is not recorded.
-
-    Returns:
-        The cost in micro-units and the place in the log of each, in their order.
     """
-    bills = [_bill(parts, outcome, prices) for outcome in outcomes]
+    bills = [_Bill(outcome, outcome.cost_micro(), secrets.token_bytes(32)) for outcome in outcomes]
     entries = parts.audit.append_now(session, [_event(bill) for bill in bills])
     key = parts.keyring.key("receipt")
     parts.metering.record_usage(session, *(_usage(bill) for bill in bills))
@@ -59,7 +67,6 @@ def write_batch(
     for bill in bills:
         _keep(parts, session, bill.outcome)
     observe(session, [_sample(bill) for bill in bills if _blamed(bill.outcome).rollout_id])
-    return [(bill.cost_micro, entry.seq) for bill, entry in zip(bills, entries, strict=True)]
 
 
 def _keep(parts: Parts, session: Session, outcome: Outcome) -> None:
@@ -74,18 +81,11 @@ def _keep(parts: Parts, session: Session, outcome: Outcome) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Bill:
-    """An outcome with its price and the salt of its commitments."""
+    """An outcome with its cost and the salt of its commitments."""
 
     outcome: Outcome
     cost_micro: int
-    price_version: str
     salt: bytes
-
-
-def _bill(parts: Parts, outcome: Outcome, prices: Prices) -> _Bill:
-    version, price = outcome.price or prices[outcome.chosen.model.served]
-    cost = parts.metering.cost_micro(price, outcome.prompt_tokens, outcome.completion_tokens)
-    return _Bill(outcome, cost, version, secrets.token_bytes(32))
 
 
 def _event(bill: _Bill) -> Event:
@@ -96,7 +96,7 @@ def _event(bill: _Bill) -> Event:
         f"request:{outcome.request_id}",
         tenant_id=outcome.tenant_id,
         at=outcome.completed_at,
-        details=outcome.details(bill.cost_micro, bill.price_version, bill.salt),
+        details=outcome.details(bill.salt),
     )
 
 
@@ -112,7 +112,7 @@ def _usage(bill: _Bill) -> Usage:
         prompt_tokens=outcome.prompt_tokens,
         completion_tokens=outcome.completion_tokens,
         cost_micro=bill.cost_micro,
-        price_version=bill.price_version,
+        price_version=outcome.price[0],
         latency_ms=outcome.latency_ms,
         ttft_ms=outcome.ttft_ms,
         status=outcome.status.value,
@@ -200,7 +200,7 @@ def _facts(bill: _Bill, entry: Entry, issuer: str) -> ReceiptFacts:
         completion_tokens=outcome.completion_tokens,
         cost_micro=bill.cost_micro,
         currency=CURRENCY,
-        price_version=bill.price_version,
+        price_version=outcome.price[0],
         finish_reason=outcome.finish_reason,
         stream=outcome.stream,
         partial=outcome.is_partial,

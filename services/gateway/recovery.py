@@ -1,6 +1,7 @@
 """What becomes of requests whose process died, or whose outcome could not be recorded.
 
-The rule, the same for every one of them: what the client is known to have been given is charged, at
+An outcome that stands in the journal is recorded as it would have been, receipt and all. For
+requests without one the rule is the same for every one of them: what the client is known to have been given is charged, at
 the prices at which the request was admitted; nothing else is. A stream that had begun is `partial`,
 with the tokens that the engine had counted at the last mark in the journal (at most a second
 before the end). Everything else is `error`, with no tokens and no cost: its client got nothing.
@@ -23,8 +24,9 @@ from services.audit.models import Event
 from services.db import utcnow
 from services.errors import ConsoleError
 from services.gateway.intents import Open, dead_journals
-from services.gateway.outcome import Status
+from services.gateway.outcome import Outcome, Status
 from services.gateway.parts import Parts
+from services.gateway.recording import record
 from services.metering.models import Price, Usage
 from services.metering.service import cost_micro
 
@@ -55,22 +57,51 @@ def recover(parts: Parts, found: Sequence[Open]) -> int:
     return written
 
 
-def recover_dead(parts: Parts, folder: Path, mine: Path) -> int:
-    """Write what dead processes left open; what cannot be written now is left for later.
+def recover_told(parts: Parts, told: Sequence[Outcome]) -> int:
+    """Record the outcomes that a journal holds.
 
     Returns:
-        How many requests had no outcome.
+        How many were not recorded yet.
+
+    Raises:
+        ConsoleError: The database cannot be written; likewise SQLAlchemyError. Outcomes beside
+            one that is refused are recorded all the same.
     """
-    written = 0
+    written, refused = 0, None
+    for start in range(0, len(told), CHUNK):
+        chunk = told[start : start + CHUNK]
+        try:
+            written += record(parts, chunk, again=True)
+        except (ConsoleError, SQLAlchemyError):
+            for one in chunk:
+                try:
+                    written += record(parts, [one], again=True)
+                except (ConsoleError, SQLAlchemyError) as error:
+                    refused = error
+    if refused is not None:
+        raise refused
+    return written
+
+
+def recover_dead(parts: Parts, folder: Path, mine: Path) -> int:
+    """Write what dead processes left; what cannot be written now is left for later.
+
+    Returns:
+        How many requests had no outcome in the database.
+    """
+    interrupted = told = 0
     with closing(dead_journals(folder, mine)) as journals:
         try:
-            for found in journals:
-                written += recover(parts, found)
+            for left in journals:
+                interrupted += recover(parts, left.open)
+                told += recover_told(parts, left.told)
         except (ConsoleError, SQLAlchemyError) as error:
-            log.error("requests of a gateway that has died cannot be recorded yet: %s", error)
-    if written:
-        log.warning("%d requests were interrupted when a gateway died; recorded now", written)
-    return written
+            log.error("requests of a gateway that has died cannot be recovered yet: %s", error)
+    if told:
+        log.warning("%d answers of a gateway that has died were not committed; they are now", told)
+    if interrupted:
+        log.warning("%d requests were interrupted when a gateway died; recorded now", interrupted)
+    return interrupted + told
 
 
 def _status(one: Open) -> Status:

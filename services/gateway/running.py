@@ -64,11 +64,17 @@ class Gateway:
         # Before anything is counted: what a dead gateway left open is part of the counts.
         recover_dead(parts, self.journal.path.parent, self.journal.path)
         self.refusals = Refusals(parts.db)
-        self.directory = Directory(parts, self.limiter)
+        ledger = ledger or LocalLedger(parts)
+        self.directory = Directory(parts, self.limiter, ledger)
         self.engine = _engine(parts, "engine", parts.settings.engine_url)
         self.fallback = _fallback(parts)
         self.preloader = Preloader(self.engine, self.directory, parts.registry)
-        self.writer = Writer(ledger or LocalLedger(parts), self.metrics.committed)
+        self.writer = Writer(
+            ledger,
+            self.journal,
+            self.metrics.committed,
+            waits=parts.settings.answer_after == "commit",
+        )
         asking = Asking(
             self.directory,
             self.engine,
@@ -88,7 +94,9 @@ class Gateway:
             self.journal,
             self.refusals,
         )
-        self.keeper = Keeper(parts, self.directory, self.limiter, self.journal, self.refusals)
+        self.keeper = Keeper(
+            parts, self.directory, self.limiter, self.journal, self.writer, self.refusals
+        )
         for engine in self.engines():
             self.metrics.watch_breaker(engine.breaker)
         self.metrics.watch(
@@ -98,7 +106,7 @@ class Gateway:
             "param_gateway_waiting_commits", "Outcomes that wait", lambda: self.writer.waiting
         )
         self.metrics.watch(
-            "param_gateway_open_intents", "Requests in the journal without an outcome",
+            "param_gateway_open_intents", "Requests in the journal without a committed outcome",
             lambda: self.journal.open_count,
         )  # fmt: skip
         self.metrics.watch(
@@ -142,7 +150,6 @@ class Gateway:
         self.directory.start()
         self.preloader.start()
         self.keeper.start()
-        self.parts.evidence.housekeeping.start()
 
     async def stop(self) -> bool:
         """Record what was cut off, flush, let go of everything.
@@ -154,7 +161,6 @@ class Gateway:
         while self.chat.in_flight and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
         has_ended = self.chat.in_flight == 0
-        self.parts.evidence.housekeeping.stop()
         await self.preloader.stop()
         await self.directory.stop()
         await self.writer.stop()

@@ -1,12 +1,14 @@
 """The one writer: usage rows, audit records and receipts become durable here, many at a time.
 
-Requests hand their outcomes over and wait. One task takes whatever has gathered, has the ledger
-write it in one transaction (usage, log entry, signed receipt) and wakes the requests after the
-commit, so the price of one `fsync` is shared by all that wait for it. Nothing is answered to its
-end, and no receipt is shown, before that commit.
+A request hands its outcome over before it is answered to its end. The outcome is a line in the
+journal then (`services.gateway.intents`), which a killed process leaves to the next one; one task takes
+whatever has gathered and has the ledger write it in one transaction: usage, log entry, signed
+receipt. So no answer waits for an `fsync`, and no receipt can be shown before its commit.
 
-When a commit fails, everything in it is refused, and for a moment every new request as well:
-a gateway that cannot record must not answer.
+Some wait for the commit itself: where the installation wants that (`PARAM_ANSWER_AFTER=commit`), for
+tenants that keep texts, which no journal may hold, and everywhere while commits fail: a gateway
+that cannot record must not answer. What was answered before that is tried again until it is
+written.
 """
 
 from __future__ import annotations
@@ -22,14 +24,19 @@ from dataclasses import dataclass
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.errors import ConsoleError, Unavailable
+from services.gateway.intents import Journal
 from services.gateway.ledger import Ledger
 from services.gateway.outcome import Outcome
+from services.gateway.recording import Unrecordable
 
 log = logging.getLogger(__name__)
 
 BATCH = 256
 MAX_WAITING = 4096
 """Outcomes that may wait; beyond that requests are refused before the engine is asked."""
+
+GATHER_S = 0.03
+"""How long outcomes gather where nobody waits for their commit."""
 
 DRAIN_S = 0.5
 """How often the audit outbox of all processes is put in sequence."""
@@ -38,42 +45,56 @@ CHECKPOINT_S = 60.0
 """How often the log's head is signed, if anything was added."""
 
 PAUSE_AFTER_FAILURE_S = 1.0
+"""How long requests are refused after a failure; what has been answered is tried again sooner."""
+
+PATIENCE_S = 5.0
+"""How long whoever asks for a receipt waits for its commit."""
 
 _STOPPED = "the audit writer has stopped; the gateway must be restarted"
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """What became of an outcome.
-
-    Attributes:
-        cost_micro: Price of the request, micro-units.
-        audit_seq: Its place in the log.
-    """
-
-    cost_micro: int
-    audit_seq: int
-
-
 @dataclass(slots=True)
 class _Waiting:
+    """An outcome on its way.
+
+    Attributes:
+        future: Of a request that waits for the commit; None where the journal vouches for it.
+        is_again: It was tried before, and may have been written.
+    """
+
     outcome: Outcome
-    future: asyncio.Future[Recorded]
+    future: asyncio.Future[None] | None = None
+    is_again: bool = False
 
 
 class Writer:
     """Takes outcomes and has them committed, one batch after another; lives in one event loop.
 
     Args:
-        ledger: What commits them; asked by the writer alone.
+        ledger: What commits them.
+        journal: Vouches for them until then.
         on_batch: Is told the size and the seconds of each commit.
+        waits: Whether every request waits for its commit.
     """
 
-    def __init__(self, ledger: Ledger, on_batch: Callable[[int, float], None]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        journal: Journal,
+        on_batch: Callable[[int, float], None],
+        *,
+        waits: bool = False,
+    ) -> None:
         self._ledger = ledger
+        self._journal = journal
         self._on_batch = on_batch
+        self._waits = waits
         self._waiting: deque[_Waiting] = deque()
+        self._uncommitted: set[str] = set()
+        self._refused: dict[str, Outcome] = {}
         self._news = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._went_on = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failed_at = -PAUSE_AFTER_FAILURE_S
         self._drained_at = self._signed_at = 0.0
@@ -84,20 +105,22 @@ class Writer:
 
     def start(self) -> None:
         """Begin to write; needs a running event loop."""
+        self._ledger.open()
         self._task = asyncio.create_task(self._run(), name="gateway-writer")
 
     async def stop(self) -> None:
-        """Write what waits, then stop."""
+        """Write what waits, then stop; what cannot be written stays in the journal."""
         self._is_stopping = True
         self._news.set()
+        self._hurry.set()
         if self._task is not None:
             await self._task
         await self._ledger.close()
 
     @property
     def waiting(self) -> int:
-        """Outcomes that wait for their commit."""
-        return len(self._waiting)
+        """Outcomes that are not committed."""
+        return len(self._uncommitted)
 
     @property
     def is_healthy(self) -> bool:
@@ -114,11 +137,11 @@ class Writer:
             raise Unavailable(_STOPPED)
         if time.monotonic() - self._failed_at < PAUSE_AFTER_FAILURE_S:
             raise Unavailable("the answer could not be recorded; nothing is answered until it can")
-        if len(self._waiting) >= MAX_WAITING:
+        if len(self._uncommitted) >= MAX_WAITING:
             raise Unavailable(f"{MAX_WAITING} answers wait to be recorded; try again")
 
-    async def record(self, outcome: Outcome) -> Recorded:
-        """Make one outcome durable.
+    async def record(self, outcome: Outcome) -> None:
+        """Return when the outcome will be in the log, whatever happens to this process.
 
         A caller that is cancelled meanwhile does not undo it.
 
@@ -127,12 +150,50 @@ class Writer:
         """
         if not self._runs:
             raise Unavailable(_STOPPED)
-        future: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
+        if not (self._waits or self._is_failing or outcome.texts):
+            self._tell(outcome)
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Looked at once more here, so that a failure nobody waits for is no warning.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._waiting.append(_Waiting(outcome, future))
+        self._take(_Waiting(outcome, future))
+        self._hurry.set()
+        await asyncio.shield(future)
+
+    async def committed(self, request_id: str) -> None:
+        """Wait until a request's rows are in the database, if it is one of this process.
+
+        Raises:
+            Unavailable: They cannot be written now.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                while request_id in self._uncommitted and not self._is_failing:
+                    self._hurry.set()
+                    await self._went_on.wait()
+        if request_id in self._uncommitted:
+            raise Unavailable(f"request {request_id}: it could not be recorded yet; try again")
+
+    def refused(self) -> list[Outcome]:
+        """Outcomes of answered requests that the database refuses, whatever is beside them."""
+        return list(self._refused.values())
+
+    def recovered(self, outcome: Outcome) -> None:
+        """Note that one of the refused is written."""
+        self._refused.pop(outcome.request_id, None)
+        self._journal.end(outcome.request_id)
+
+    def _tell(self, outcome: Outcome) -> None:
+        try:
+            self._journal.tell(outcome)
+        except Unavailable as error:
+            raise Unavailable(f"the answer could not be recorded: {error.message}") from error
+        self._take(_Waiting(outcome))
+
+    def _take(self, waiting: _Waiting) -> None:
+        self._waiting.append(waiting)
+        self._uncommitted.add(waiting.outcome.request_id)
         self._news.set()
-        return await asyncio.shield(future)
 
     @property
     def _runs(self) -> bool:
@@ -145,6 +206,13 @@ class Writer:
             batch = await self._next_batch()
             if batch:
                 await self._commit(batch)
+                self._went_on.set()
+                self._went_on = asyncio.Event()
+            if self._is_failing and self._waiting:
+                if self._is_stopping:
+                    self._leave()
+                    return
+                await asyncio.sleep(PAUSE_AFTER_FAILURE_S / 2)
             if not batch or time.monotonic() - self._drained_at > DRAIN_S:
                 await self._drain()
 
@@ -155,12 +223,20 @@ class Writer:
             with suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_S):
                     await self._news.wait()
+        if len(self._waiting) < BATCH and not self._is_stopping:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GATHER_S):
+                    await self._hurry.wait()
+        self._hurry.clear()
         return [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
 
     async def _commit(self, batch: Sequence[_Waiting]) -> None:
         began = time.monotonic()
+        again = any(one.is_again for one in batch)
         try:
-            written = await self._ledger.write([waiting.outcome for waiting in batch])
+            await self._ledger.write([one.outcome for one in batch], again=again)
+        except Unrecordable as error:
+            await self._part(batch, error)
         except (ConsoleError, SQLAlchemyError, OSError) as error:
             self._fail(batch, error)
         except Exception as error:
@@ -170,14 +246,49 @@ class Writer:
         else:
             self._is_failing = False
             self._on_batch(len(batch), time.monotonic() - began)
-            _resolve(batch, [Recorded(cost, seq) for cost, seq in written])
+            self._end(batch)
 
-    def _fail(self, batch: Sequence[_Waiting], error: Exception) -> None:
+    def _end(self, batch: Sequence[_Waiting]) -> None:
+        """Say that a batch is committed, to the journal and to whoever waits."""
+        self._journal.end(*(one.outcome.request_id for one in batch))
+        for one in batch:
+            self._uncommitted.discard(one.outcome.request_id)
+            if one.future is not None and not one.future.done():
+                one.future.set_result(None)
+
+    async def _part(self, batch: Sequence[_Waiting], error: Unrecordable) -> None:
+        """Write the outcomes of a batch one by one, since the database refuses some of them."""
+        if len(batch) > 1:
+            for one in batch:
+                await self._commit([one])
+            return
+        [one] = batch
+        self._fail([one], error, is_final=True)
+
+    def _fail(self, batch: Sequence[_Waiting], error: Exception, *, is_final: bool = False) -> None:
+        """Refuse the requests that wait; keep for later what has been answered."""
         if not self._is_failing:
             log.error("answers cannot be recorded: %s", error)
         self._failed_at, self._is_failing = time.monotonic(), True
         reason = str(error) if isinstance(error, ConsoleError) else "the database refused it"
-        _reject(batch, f"the answer could not be recorded: {reason}")
+        for one in reversed(batch):
+            if one.future is None and not is_final:
+                one.is_again = True
+                self._waiting.appendleft(one)
+                continue
+            self._uncommitted.discard(one.outcome.request_id)
+            if one.future is None:
+                log.error("request %s: answered, and %s", one.outcome.request_id, reason)
+                self._refused[one.outcome.request_id] = one.outcome
+            elif not one.future.done():
+                said = f"the answer could not be recorded: {reason}"
+                one.future.set_exception(Unavailable(said))
+
+    def _leave(self) -> None:
+        """Let go of what cannot be written: the next process finds what was answered in the journal."""
+        for one in self._waiting:
+            if one.future is not None and not one.future.done():
+                one.future.set_exception(Unavailable(_STOPPED))
 
     async def _drain(self) -> None:
         """Put the events of all processes into the log, and sign its head now and then."""
@@ -193,15 +304,3 @@ class Writer:
             self._is_log_failing = True
         else:
             self._is_log_failing = False
-
-
-def _resolve(batch: Sequence[_Waiting], recorded: Sequence[Recorded]) -> None:
-    for waiting, result in zip(batch, recorded, strict=True):
-        if not waiting.future.done():
-            waiting.future.set_result(result)
-
-
-def _reject(batch: Sequence[_Waiting], message: str) -> None:
-    for waiting in batch:
-        if not waiting.future.done():
-            waiting.future.set_exception(Unavailable(message))

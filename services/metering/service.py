@@ -224,8 +224,12 @@ class Metering(Budgets):
         with self._lock:
             with self._db.read() as session:
                 row = store.latest_prices(session)
-            first = PriceTable("1", DEFAULT_PRICES, self._clock(), _SELF.id)
-            table = first if row is None else row.table()
+            if row is not None:
+                table = row.table()
+            elif cached is not None:
+                table = cached[1]  # Nothing was written since; it is still the same first table.
+            else:
+                table = PriceTable("1", DEFAULT_PRICES, self._clock(), _SELF.id)
             self._cache = (now, table)
             return table
 

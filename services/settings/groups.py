@@ -69,7 +69,12 @@ def evidence(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def upstreams(values: Mapping[str, Any]) -> dict[str, Any]:
-    """How the gateway reaches its engines, and who may look at it."""
+    """How the gateway reaches its engines, what answers wait for, and who may look at it."""
+    answer_after = str(values.get("answer_after", "journal"))
+    if answer_after not in {"journal", "commit"}:
+        raise WrongConfiguration(
+            f"PARAM_ANSWER_AFTER: expected journal or commit, found {answer_after!r}"
+        )
     url = outside_url(values, "fallback_url").removesuffix("/v1")
     model = str(values.get("fallback_model", "")).strip()
     if bool(url) != bool(model):
@@ -85,6 +90,7 @@ def upstreams(values: Mapping[str, Any]) -> dict[str, Any]:
         "fallback_url": url,
         "fallback_model": model,
         "fallback_key": str(values.get("fallback_key", "")),
+        "answer_after": answer_after,
         "gateway_admin_token": str(values.get("gateway_admin_token", "")),
     }
 

@@ -70,6 +70,8 @@ class Settings:
             and the tenant allows it; empty for none.
         fallback_model: The model that is asked for there.
         fallback_key: API key of the second engine; a secret.
+        answer_after: What an answer waits for: `journal`, its line in the journal, which outlives the
+            process but not a power failure, or `commit`, its rows in the database.
         gateway_admin_token: What the console shows at the gateway's admin endpoints; a file in
             `home` holds one where this is empty; a secret.
         judge_url: Where the AI judge answers in Anthropic's protocol, without `/v1`.
@@ -151,6 +153,7 @@ class Settings:
     fallback_url: str = ""
     fallback_model: str = ""
     fallback_key: str = field(default="", repr=False)
+    answer_after: str = "journal"
     gateway_admin_token: str = field(default="", repr=False)
     judge_url: str = "https://api.anthropic.com"
     judge_model: str = ""

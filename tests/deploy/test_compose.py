@@ -16,7 +16,7 @@ from console.processes.programs import NAMES
 from services.gateway.breaker import Breaker
 from services.gateway.metrics import Metrics
 from services.gateway.outcome import Chosen, Model, Outcome, Status
-from services.gateway.writer import Recorded
+from services.metering.models import Price
 from services.rollouts.models import Arm
 from services.settings import Settings
 from services.tenants.models import Actor
@@ -69,9 +69,9 @@ def told() -> tuple[set[str], set[str]]:
         received_at=datetime.now(UTC), completed_at=datetime.now(UTC), request_digest=b"",
         response_digest=b"", status=Status.OK, finish_reason="stop", prompt_tokens=1,
         completion_tokens=3, latency_ms=10, ttft_ms=5, policy_version=0, policy_digest="",
-        findings={"pii.email.mask": 1},
+        findings={"pii.email.mask": 1}, price=("1", Price(1_000_000, 1_000_000)),
     )  # fmt: skip
-    metrics.answered(outcome, Recorded(1, 1))
+    metrics.answered(outcome)
     # Gauges that the running gateway adds (services/gateway/running.py).
     source = (ROOT / "services" / "gateway" / "running.py").read_text(encoding="utf-8")
     names = set(re.findall(r'"(param_gateway_[a-z_]+)"', source))

@@ -59,7 +59,7 @@ def gateway(services: Services, configured: dict[str, str], tmp_path: Path) -> I
             services.tenants.create_key(SYSTEM, "acme", "test")
             eventually(
                 lambda: any(
-                    one[1].id == "acme" for one in found.directory.snapshot().callers.values()
+                    one[1].id == "acme" for one in found.directory.snapshot().seen.callers.values()
                 )
             )
             yield engine

@@ -27,6 +27,7 @@ from tests.services.registry.adapters import BASE_DIGEST, DATASET_SHA256, write_
 SYSTEM = Actor.system("test")
 PLENTY = Limits(tps=10**6, rpm=10**6, daily_tokens=10**9)
 HOOK_SECRET = "secret-of-the-installation"
+WAITING = "param_gateway_waiting_commits"
 HELLO = [{"role": "user", "content": "hello"}]
 
 
@@ -40,14 +41,36 @@ def eventually(holds: Callable[[], object], seconds: float = 10.0) -> None:
 
 @dataclass
 class Edge:
-    """A running gateway with what it stands on."""
+    """A running gateway with what it stands on.
+
+    Attributes:
+        parts: The services, as they are at any moment.
+    """
 
     url: str
-    services: Services
+    parts: Services
     engine: FakeEngine
     folder: Path
     app: GatewayApp | None = None
     http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=60))
+
+    @property
+    def services(self) -> Services:
+        """The services, when everything that was answered until now is committed."""
+        eventually(lambda: self.uncommitted() == 0)
+        return self.parts
+
+    def uncommitted(self) -> int:
+        """How many answers the gateway has not committed; none where it cannot, or is gone."""
+        if self.app is not None:
+            gateway = self.app.gateway
+            return gateway.writer.waiting if gateway and gateway.writer.is_healthy else 0
+        try:
+            text = self.http.get(f"{self.url}/metrics").text
+        except httpx.TransportError:
+            return 0
+        [line] = [one for one in text.splitlines() if one.startswith(f"{WAITING} ")]
+        return int(float(line.split()[1]))
 
     def key(self, tenant_id: str, limits: Limits = PLENTY) -> str:
         """A key of a tenant, which is made if it is not there; usable at once."""
@@ -161,3 +184,18 @@ def edge(database: Database, engine: FakeEngine, tmp_path: Path) -> Iterator[Edg
     with made.http, served(app, port):
         yield made
     services.db.close()
+
+
+@pytest.fixture
+def services(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Services]:
+    """An installation with a tenant `acme`, whose variables are those of this process, as children find them."""
+    url = database.url.render_as_string(hide_password=False)
+    variables = environment(tmp_path / "home", "http://127.0.0.1:9", url, 1)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    made = bootstrap.build(configuration.load(directory=tmp_path))
+    made.tenants.create(SYSTEM, "Acme", limits=PLENTY)
+    yield made
+    made.close()

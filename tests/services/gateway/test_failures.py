@@ -1,19 +1,30 @@
 import asyncio
 import json
 import socket
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import openai
 import pytest
 from sqlalchemy import text
 
+from services.db import Database
 from services.gateway.local_limits import LocalLimiter
 from services.tenants.models import Limits
-from tests.fakes.engine import PROMPT_TOKENS
+from tests.fakes.engine import PROMPT_TOKENS, FakeEngine
 from tests.services.gateway.conftest import HELLO, PLENTY, SYSTEM, Edge, bearer, eventually
+from tests.services.gateway.edges import edge_over
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def careful(database: Database, engine: FakeEngine, tmp_path: Path) -> Iterator[Edge]:
+    """A gateway whose answers wait for their commit."""
+    with edge_over(database, engine, tmp_path, PARAM_ANSWER_AFTER="commit") as edge:
+        yield edge
 
 
 def usage(edge: Edge, status: str) -> list[tuple[int, int]]:
@@ -181,31 +192,31 @@ def test_a_client_that_leaves_while_it_waits_stops_the_engine(edge: Edge) -> Non
     assert edge.get("/v1/whoami", key).json()["tokens_left_today"] == PLENTY.daily_tokens
 
 
-def test_nothing_is_answered_while_nothing_can_be_recorded(edge: Edge) -> None:
-    key = edge.key("legal")
-    assert edge.chat(key).status_code == 200
-    with edge.services.db.write() as session:
+def test_nothing_is_answered_while_nothing_can_be_recorded(careful: Edge) -> None:
+    key = careful.key("legal")
+    assert careful.chat(key).status_code == 200
+    with careful.services.db.write() as session:
         session.execute(text("ALTER TABLE usage RENAME TO usage_gone"))
-    asked = len(edge.engine.requests)
-    answer = edge.chat(key)
+    asked = len(careful.engine.requests)
+    answer = careful.chat(key)
     assert is_error(answer, 503, "unavailable")
     assert "x-param-receipt" not in answer.headers
-    assert is_error(edge.chat(key), 503, "unavailable")
-    assert len(edge.engine.requests) == asked + 1  # the second one never reached the engine
-    assert edge.get("/readyz").json()["checks"]["writer"] is False
-    with edge.services.db.write() as session:
+    assert is_error(careful.chat(key), 503, "unavailable")
+    assert len(careful.engine.requests) == asked + 1  # the second one never reached the engine
+    assert careful.get("/readyz").json()["checks"]["writer"] is False
+    with careful.services.db.write() as session:
         session.execute(text("ALTER TABLE usage_gone RENAME TO usage"))
-    eventually(lambda: edge.chat(key).status_code == 200)
-    assert edge.get("/readyz").status_code == 200
-    edge.assert_log_holds()
+    eventually(lambda: careful.chat(key).status_code == 200)
+    assert careful.get("/readyz").status_code == 200
+    careful.assert_log_holds()
 
 
-def test_a_stream_whose_record_fails_ends_without_receipt_and_end(edge: Edge) -> None:
-    key = edge.key("legal")
-    with edge.services.db.write() as session:
+def test_a_stream_whose_record_fails_ends_without_receipt_and_end(careful: Edge) -> None:
+    key = careful.key("legal")
+    with careful.services.db.write() as session:
         session.execute(text("ALTER TABLE usage RENAME TO usage_gone"))
-    answer = edge.chat(key, stream=True)
-    with edge.services.db.write() as session:
+    answer = careful.chat(key, stream=True)
+    with careful.services.db.write() as session:
         session.execute(text("ALTER TABLE usage_gone RENAME TO usage"))
     assert b": receipt" not in answer.content
     assert b"[DONE]" not in answer.content

@@ -41,6 +41,13 @@ def impatient(database: Database, engine: FakeEngine, tmp_path: Path) -> Iterato
 
 
 @pytest.fixture
+def careful(database: Database, engine: FakeEngine, tmp_path: Path) -> Iterator[Edge]:
+    """A gateway whose answers wait for their commit."""
+    with edge_over(database, engine, tmp_path, PARAM_ANSWER_AFTER="commit") as edge:
+        yield edge
+
+
+@pytest.fixture
 def process(database: Database, engine: FakeEngine, tmp_path: Path) -> Iterator[Process]:
     with process_over(database, engine, tmp_path) as made:
         yield made
@@ -107,35 +114,35 @@ class FullDisk:
 
 
 def test_a_disk_that_fills_under_the_database_ends_no_stream_and_signs_nothing(
-    edge: Edge,
+    careful: Edge,
 ) -> None:
-    key = edge.key("legal")
-    assert edge.chat(key).status_code == 200
-    disk = FullDisk(edge.services.db)
+    key = careful.key("legal")
+    assert careful.chat(key).status_code == 200
+    disk = FullDisk(careful.services.db)
     disk.is_full = True
     answers: list[httpx.Response] = []
 
     def has_failed() -> bool:
-        answers.append(edge.chat(key, stream=True))
+        answers.append(careful.chat(key, stream=True))
         return answers[-1].status_code == 200 and b"[DONE]" not in answers[-1].content
 
     eventually(has_failed, 30)  # free room inside of the file is used up first
     assert b": receipt" not in answers[-1].content
     assert b"the disk of the database is full" in answers[-1].content
-    asked = len(edge.engine.requests)
-    refused = edge.chat(key)
-    assert (refused.status_code, len(edge.engine.requests)) == (503, asked)
-    assert edge.get("/readyz").json()["checks"]["writer"] is False
+    asked = len(careful.engine.requests)
+    refused = careful.chat(key)
+    assert (refused.status_code, len(careful.engine.requests)) == (503, asked)
+    assert careful.get("/readyz").json()["checks"]["writer"] is False
     disk.is_full = False
-    eventually(lambda: edge.chat(key).status_code == 200)
+    eventually(lambda: careful.chat(key).status_code == 200)
     recorded = {
-        row.request_id for row in edge.services.metering.usage_rows(SYSTEM, "legal", 10_000)
+        row.request_id for row in careful.services.metering.usage_rows(SYSTEM, "legal", 10_000)
     }
     for answer in answers:
         was_ended = b"[DONE]" in answer.content
         assert (answer.headers["x-request-id"] in recorded) is was_ended
-    edge.services.audit.sequence()
-    edge.services.audit.verify()
+    careful.services.audit.sequence()
+    careful.services.audit.verify()
 
 
 # A slow disk
@@ -160,14 +167,14 @@ class SlowDisk:
         self.free.clear()
 
 
-def test_a_slow_disk_delays_the_end_of_a_stream_and_not_its_beginning(edge: Edge) -> None:
-    key = edge.key("legal")
-    disk = SlowDisk(edge.services.db)
+def test_a_slow_disk_delays_the_end_of_a_stream_and_not_its_beginning(careful: Edge) -> None:
+    key = careful.key("legal")
+    disk = SlowDisk(careful.services.db)
     disk.stall()
     body = {"messages": HELLO, "stream": True}
-    url = f"{edge.url}/v1/chat/completions"
+    url = f"{careful.url}/v1/chat/completions"
     seen: list[str] = []
-    with edge.http.stream("POST", url, json=body, headers=bearer(key)) as answer:
+    with careful.http.stream("POST", url, json=body, headers=bearer(key)) as answer:
         for line in answer.iter_lines():
             seen.append(line)
             if '"finish_reason": "stop"' in line or '"finish_reason":"stop"' in line:
@@ -180,12 +187,12 @@ def test_a_slow_disk_delays_the_end_of_a_stream_and_not_its_beginning(edge: Edge
 
 
 def test_answers_that_wait_for_a_slow_disk_share_its_next_commit(
-    edge: Edge, monkeypatch: pytest.MonkeyPatch
+    careful: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writing, "MAX_WAITING", 4)
-    key = edge.key("legal")
-    edge.services.audit.sequence()  # so that it is an answer, not the key's event, that stands still
-    disk = SlowDisk(edge.services.db)
+    key = careful.key("legal")
+    careful.services.audit.sequence()  # so that it is an answer, not the key's event, that stands still
+    disk = SlowDisk(careful.services.db)
     disk.stall()
     answers: list[httpx.Response] = []
 
@@ -193,29 +200,31 @@ def test_answers_that_wait_for_a_slow_disk_share_its_next_commit(
         with httpx.Client(timeout=30) as client:
             answers.append(
                 client.post(
-                    f"{edge.url}/v1/chat/completions", json={"messages": HELLO}, headers=bearer(key)
+                    f"{careful.url}/v1/chat/completions",
+                    json={"messages": HELLO},
+                    headers=bearer(key),
                 )
             )
 
-    assert edge.app is not None
-    gateway = edge.app.gateway
+    assert careful.app is not None
+    gateway = careful.app.gateway
     assert gateway is not None
-    threads = [threading.Thread(target=ask) for _ in range(5)]
+    threads = [threading.Thread(target=ask) for _ in range(4)]
     threads[0].start()
     assert disk.waits.wait(10)  # one commit stands still ...
     for thread in threads[1:]:
         thread.start()
-    eventually(lambda: gateway.writer.waiting >= 4)  # ... and behind it the queue is full
-    before = len(edge.engine.requests)
-    late = edge.chat(key)
+    eventually(lambda: gateway.writer.waiting == 4)  # ... and with it the queue is full
+    before = len(careful.engine.requests)
+    late = careful.chat(key)
     assert (late.status_code, late.json()["error"]["code"]) == (503, "unavailable")
     assert "wait to be recorded" in late.json()["error"]["message"]
-    assert len(edge.engine.requests) == before  # refused before the engine did any work
+    assert len(careful.engine.requests) == before  # refused before the engine did any work
     disk.free.set()
     for thread in threads:
         thread.join(30)
-    assert [answer.status_code for answer in answers] == [200] * 5
-    assert len(usage(edge, "ok")) == 5
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert len(usage(careful, "ok")) == 4
 
 
 # Engines
