@@ -124,8 +124,13 @@ class Writer:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether it runs, its ledger is open and its latest commit did not fail."""
-        return self._runs and self._is_open and not self._is_failing
+        """Whether it runs, its ledger is open, and no commit has to be tried again.
+
+        A moment after a failure that left nothing to try again it is healthy, so that a request may
+        come and show whether commits work: it waits for its own.
+        """
+        is_waiting = self._is_failing and (self._waiting or self._has_just_failed)
+        return self._runs and self._is_open and not is_waiting
 
     def check(self) -> None:
         """Refuse early what could not be recorded.
@@ -135,7 +140,7 @@ class Writer:
         """
         if not self._runs:
             raise Unavailable(_STOPPED)
-        if time.monotonic() - self._failed_at < PAUSE_AFTER_FAILURE_S:
+        if self._has_just_failed:
             raise Unavailable("the answer could not be recorded; nothing is answered until it can")
         if len(self._uncommitted) >= MAX_WAITING:
             raise Unavailable(f"{MAX_WAITING} answers wait to be recorded; try again")
@@ -171,7 +176,7 @@ class Writer:
                 while request_id in self._uncommitted and not self._is_failing:
                     self._hurry.set()
                     await self._went_on.wait()
-        if request_id in self._uncommitted:
+        if request_id in self._uncommitted or request_id in self._refused:
             raise Unavailable(f"request {request_id}: it could not be recorded yet; try again")
 
     def refused(self) -> list[Outcome]:
@@ -187,13 +192,17 @@ class Writer:
         try:
             self._journal.tell(outcome)
         except Unavailable as error:
-            raise Unavailable(f"the answer could not be recorded: {error.message}") from error
+            raise type(error)(f"the answer could not be recorded: {error.message}") from error
         self._take(_Waiting(outcome))
 
     def _take(self, waiting: _Waiting) -> None:
         self._waiting.append(waiting)
         self._uncommitted.add(waiting.outcome.request_id)
         self._news.set()
+
+    @property
+    def _has_just_failed(self) -> bool:
+        return time.monotonic() - self._failed_at < PAUSE_AFTER_FAILURE_S
 
     @property
     def _runs(self) -> bool:

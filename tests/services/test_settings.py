@@ -44,3 +44,15 @@ def test_an_address_of_label_studio_begins_with_its_scheme(tmp_path: Path, url: 
         load(variables, directory=tmp_path)
     variables["PARAM_LABEL_STUDIO_URL"] = "https://labels.example.com/"
     assert load(variables, directory=tmp_path).label_studio_url == "https://labels.example.com"
+
+
+def test_what_answers_wait_for_is_one_of_two(tmp_path: Path) -> None:
+    variables = {"PARAM_HOME": str(tmp_path)}
+    assert load(variables, directory=tmp_path).answer_after == "journal"
+    variables["PARAM_ANSWER_AFTER"] = "commit"
+    assert load(variables, directory=tmp_path).answer_after == "commit"
+    variables["PARAM_ANSWER_AFTER"] = "never"
+    with pytest.raises(
+        WrongConfiguration, match="PARAM_ANSWER_AFTER: expected journal or commit, found 'never'"
+    ):
+        load(variables, directory=tmp_path)

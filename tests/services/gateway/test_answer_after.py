@@ -16,6 +16,7 @@ from sqlalchemy import text
 from services.bootstrap import Services
 from services.db import Database
 from services.errors import ConsoleError, Unavailable
+from services.gateway import keeping
 from services.gateway.intents import FOLDER, Journal, Left, read_journal
 from services.gateway.ledger import LocalLedger
 from services.gateway.outcome import Outcome
@@ -100,6 +101,38 @@ def test_what_was_answered_before_commits_failed_is_recorded_when_they_work(edge
     eventually(lambda: edge.chat(key).status_code == 200)
     subjects = [one.subject for one in edge.services.audit.entries(SYSTEM, "legal", limit=1000)]
     assert subjects.count(f"request:{receipt}") == 1
+    edge.assert_log_holds()
+
+
+@only_sqlite
+def test_one_outcome_that_the_database_refuses_harms_no_other_request(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "NEIGHBOURS_S", 0.1)
+    key, other = edge.key("legal"), edge.key("other")
+    with edge.services.db.write() as session:
+        session.execute(
+            text(
+                "CREATE TRIGGER refuses BEFORE INSERT ON usage WHEN NEW.tenant_id = 'legal' "
+                "BEGIN SELECT RAISE(ABORT, 'refused by the test'); END"
+            )
+        )
+    answered = edge.chat(key)
+    assert answered.status_code == 200
+    path = f"/v1/receipts/{answered.headers['x-param-receipt']}"
+    eventually(lambda: edge.get(path, key).status_code == 503)
+    eventually(lambda: edge.chat(other).status_code == 200)  # for a second nothing is answered
+    beside = edge.chat(other)
+    assert edge.get(f"/v1/receipts/{beside.headers['x-param-receipt']}", other).status_code == 200
+    assert edge.get("/readyz").status_code == 200
+    assert edge.get(path, key).status_code == 503
+    assert "param_gateway_open_intents 1.0" in edge.get("/metrics").text
+    with edge.services.db.write() as session:
+        session.execute(text("DROP TRIGGER refuses"))
+    eventually(lambda: edge.get(path, key).status_code == 200)
+    document = edge.get(path, key).json()
+    assert edge.services.receipts.verify(document["envelope"]).holds
+    assert "param_gateway_open_intents 0.0" in edge.get("/metrics").text
     edge.assert_log_holds()
 
 
