@@ -6,6 +6,16 @@ newer version wrote. SQLite (WAL) and PostgreSQL run the same code.
 
 from services.db.engine import Database
 from services.db.rows import insert_rows
-from services.db.types import Base, Clock, Json, UtcDateTime, new_id, utcnow
+from services.db.types import Base, Clock, Json, UtcDateTime, age_s, new_id, utcnow
 
-__all__ = ["Base", "Clock", "Database", "Json", "UtcDateTime", "insert_rows", "new_id", "utcnow"]
+__all__ = [
+    "Base",
+    "Clock",
+    "Database",
+    "Json",
+    "UtcDateTime",
+    "age_s",
+    "insert_rows",
+    "new_id",
+    "utcnow",
+]

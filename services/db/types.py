@@ -75,3 +75,12 @@ def new_id() -> str:
         milliseconds << 80 | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & (1 << 62) - 1
     )
     return str(UUID(int=value))
+
+
+def age_s(made: str) -> float:
+    """How long ago an id of `new_id` was made, by this machine's clock, seconds.
+
+    Raises:
+        ValueError: It is no UUID.
+    """
+    return time.time() - (UUID(made).int >> 80) / 1000

@@ -7,6 +7,7 @@ import base64
 import binascii
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import orjson
@@ -29,6 +30,7 @@ from services.gateway.answers import (
     read_body,
     wrong_method,
 )
+from services.gateway.fresh import read_fresh
 from services.gateway.limits import Who
 from services.gateway.logs import request_id
 from services.gateway.looking import SYSTEM
@@ -121,8 +123,8 @@ async def whoami(request: Request) -> Response:
 async def receipt(request: Request, receipt_id: str) -> Response:
     """One receipt of the key's tenant; its salt only for the key that had asked."""
     gateway, (actor, _tenant) = _gateway(request), await _caller(request)
-    await gateway.writer.committed(receipt_id)
-    found = await asyncio.to_thread(gateway.parts.receipts.get, actor, receipt_id)
+    read = partial(gateway.parts.receipts.get, actor, receipt_id)
+    found = await read_fresh(gateway.writer, receipt_id, read)
     return _json(found.document())
 
 

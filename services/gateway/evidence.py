@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from fastapi import APIRouter, Request, Response
 from services.attestation.page import verifier_page
 from services.db import new_id
 from services.errors import InvalidInput, NotFound
+from services.gateway.fresh import read_fresh
 from services.gateway.logs import request_id
 from services.gateway.running import Gateway
 
@@ -57,8 +59,8 @@ async def bundle(request: Request, receipt_id: str) -> Response:
     header = request.headers.get("authorization")
     raw = None if header is None else header.encode("latin-1")
     actor, _tenant = await gateway.directory.caller(raw)
-    await gateway.writer.committed(receipt_id)
-    found = await asyncio.to_thread(gateway.parts.evidence.bundles.make, actor, receipt_id)
+    read = partial(gateway.parts.evidence.bundles.make, actor, receipt_id)
+    found = await read_fresh(gateway.writer, receipt_id, read)
     return _json(found)
 
 

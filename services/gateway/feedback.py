@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from hmac import compare_digest
 from typing import Any
 
@@ -16,6 +17,7 @@ from fastapi import APIRouter, Request, Response
 
 from services.errors import Conflict, InvalidInput, NotFound, NotSignedIn
 from services.gateway.answers import read_body
+from services.gateway.fresh import read_fresh
 from services.gateway.running import Gateway
 from services.rollouts.models import Rollout
 from services.rollouts.service import Rollouts
@@ -38,8 +40,8 @@ async def feedback(request: Request) -> Response:
     request_id, thumb = body.get("request_id"), body.get("thumb")
     if not isinstance(request_id, str) or not isinstance(thumb, str):
         raise InvalidInput("body: expected the texts request_id and thumb, found something else")
-    await gateway.writer.committed(request_id)
-    await asyncio.to_thread(gateway.parts.feedback.give, actor, request_id, thumb)
+    give = partial(gateway.parts.feedback.give, actor, request_id, thumb)
+    await read_fresh(gateway.writer, request_id, give)
     return _json({"request_id": request_id, "thumb": thumb})
 
 

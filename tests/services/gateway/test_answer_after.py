@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from services.bootstrap import Services
-from services.db import Database
+from services.db import Database, new_id
 from services.errors import ConsoleError, Unavailable
 from services.gateway import keeping
 from services.gateway.intents import FOLDER, Journal, Left, read_journal
@@ -24,7 +24,7 @@ from services.gateway.recovery import recover_dead, recover_told
 from services.gateway.writer import Writer
 from tests.fakes.engine import FakeEngine
 from tests.services.gateway.conftest import PLENTY, SYSTEM, Edge, eventually
-from tests.services.gateway.edges import Process, process_over
+from tests.services.gateway.edges import Process, edge_over, process_over
 from tests.services.gateway.intended import intent
 from tests.services.gateway.outcomes import outcome, requests
 from tests.services.gateway.test_hardship import SlowDisk
@@ -64,6 +64,24 @@ def test_an_answer_does_not_wait_for_a_slow_disk_and_its_receipt_does(edge: Edge
         document = edge.get(f"/v1/receipts/{answer.headers['x-param-receipt']}", key).json()
         assert edge.services.receipts.verify(document["envelope"]).holds
     assert len(edge.services.metering.usage_rows(SYSTEM, "legal")) == 2
+
+
+@only_sqlite
+def test_another_gateway_waits_for_a_young_receipt_and_not_for_others(
+    edge: Edge, database: Database, engine: FakeEngine, tmp_path: Path
+) -> None:
+    key = edge.key("legal")
+    edge.services.audit.sequence()
+    with edge_over(database, engine, tmp_path / "beside") as beside:
+        eventually(lambda: beside.get("/v1/whoami", key).status_code == 200)
+        disk = SlowDisk(edge.parts.db)
+        disk.stall()
+        path = f"/v1/receipts/{edge.chat(key).headers['x-param-receipt']}"
+        assert disk.waits.wait(10)
+        threading.Timer(0.3, disk.free.set).start()
+        assert beside.get(path, key).status_code == 200
+        for unknown in ("01990000-0000-7000-8000-000000000000", new_id(), "none"):
+            assert beside.get(f"/v1/receipts/{unknown}", key).status_code == 404
 
 
 @only_sqlite
