@@ -9,7 +9,8 @@ the disk has it).
 A process holds a lock (flock) on its journal for as long as it lives; whoever gets the lock of
 another journal knows that its writer is dead, records the outcomes that it left, and makes the
 requests without one known (`services.gateway.recovery`). Nothing in a journal is content: ids,
-names, digests, counts, times.
+names, digests, counts, times. The digests bear no salt, unlike those of log and receipt, so a
+journal is emptied in the next quiet moment, and begins anew when it has grown.
 """
 
 from __future__ import annotations
@@ -172,9 +173,23 @@ class Journal:
         if known:
             self._try(b"".join(map(_end_line, known)))
 
+    def rest(self) -> None:
+        """Empty it where nothing is open: digests without salt must not outlast their commit long.
+
+        For quiet moments, since a disk that is busy with a commit may let this wait.
+        """
+        if self.open_count or not self._size:
+            return
+        try:
+            os.ftruncate(self._file, 0)
+        except OSError as error:
+            log.warning("the journal cannot be emptied: %s", error.strerror)
+        else:
+            self._size, self._is_torn = 0, False
+
     def _forget(self, request_id: str) -> bool:
-        was_told = self._told.pop(request_id, None) is not None
-        return self._open.pop(request_id, None) is not None or was_told
+        held = (self._open, self._told, self._orphans)
+        return any([one.pop(request_id, None) is not None for one in held])
 
     def orphan(self, request_id: str) -> None:
         """Note that a request has ended in this process and its outcome could not be recorded."""
@@ -188,9 +203,7 @@ class Journal:
 
     def recovered(self, found: list[Open]) -> None:
         """Note that orphans are known now."""
-        for one in found:
-            if self._orphans.pop(one.intent.request_id, None) is not None:
-                self._try(_end_line(one.intent.request_id))
+        self.end(*(one.intent.request_id for one in found))
 
     def covering(self, intent: Intent, exchange: Covered) -> Covering:
         """A block at whose beginning the intent is written, and in which its request ends.

@@ -217,6 +217,8 @@ class Writer:
                 await self._commit(batch)
                 self._went_on.set()
                 self._went_on = asyncio.Event()
+            else:
+                self._journal.rest()
             if self._is_failing and self._waiting:
                 if self._is_stopping:
                     self._leave()

@@ -64,6 +64,8 @@ def test_an_answer_does_not_wait_for_a_slow_disk_and_its_receipt_does(edge: Edge
         document = edge.get(f"/v1/receipts/{answer.headers['x-param-receipt']}", key).json()
         assert edge.services.receipts.verify(document["envelope"]).holds
     assert len(edge.services.metering.usage_rows(SYSTEM, "legal")) == 2
+    [journal] = (edge.parts.settings.home / FOLDER).iterdir()
+    eventually(lambda: journal.stat().st_size == 0)  # digests do not stay
 
 
 @only_sqlite

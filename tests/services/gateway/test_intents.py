@@ -52,6 +52,22 @@ def test_what_is_begun_and_not_ended_is_found_by_whoever_comes_next(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_journal_is_emptied_at_rest_where_nothing_in_it_is_open(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    for number in (1, 2, 3):
+        journal.begin(intent(number))
+    journal.end("request-1", "request-2")
+    journal.rest()
+    assert journal.path.stat().st_size > 0
+    journal.end("request-3", "request-3", "unknown")
+    journal.rest()
+    assert journal.path.read_bytes() == b""
+    journal.begin(intent(4))
+    assert journal.path.read_bytes().startswith(b'{"begin"')
+    journal.close()
+    assert [one.intent for one in left_open(tmp_path)] == [intent(4)]
+
+
 def test_a_journal_in_which_nothing_is_open_goes_away(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.begin(intent(1))
