@@ -119,8 +119,13 @@ class Writer:
 
     @property
     def waiting(self) -> int:
-        """Outcomes that are not committed."""
+        """How many outcomes are not committed."""
         return len(self._uncommitted)
+
+    @property
+    def uncommitted(self) -> frozenset[str]:
+        """The requests whose outcomes are not committed."""
+        return frozenset(self._uncommitted)
 
     @property
     def is_healthy(self) -> bool:

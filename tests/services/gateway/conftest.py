@@ -57,14 +57,15 @@ class Edge:
     @property
     def services(self) -> Services:
         """The services, when everything that was answered until now is committed."""
-        eventually(lambda: self.uncommitted() == 0)
+        if self.app is None:
+            eventually(lambda: self._waiting() == 0)
+        elif (gateway := self.app.gateway) is not None:
+            writer, answered = gateway.writer, gateway.writer.uncommitted
+            eventually(lambda: answered.isdisjoint(writer.uncommitted) or not writer.is_healthy)
         return self.parts
 
-    def uncommitted(self) -> int:
-        """How many answers the gateway has not committed; none where it cannot, or is gone."""
-        if self.app is not None:
-            gateway = self.app.gateway
-            return gateway.writer.waiting if gateway and gateway.writer.is_healthy else 0
+    def _waiting(self) -> int:
+        """How many answers a gateway in a process of its own has not committed; 0 if it is gone."""
         try:
             text = self.http.get(f"{self.url}/metrics").text
         except httpx.TransportError:
@@ -167,6 +168,26 @@ def served(app: GatewayApp, port: int) -> Iterator[uvicorn.Server]:
         assert not thread.is_alive(), "the gateway did not stop"
 
 
+@contextmanager
+def edge_over(
+    database: Database, engine: FakeEngine, folder: Path, **variables: str
+) -> Iterator[Edge]:
+    """A gateway in this process, with more variables than usual."""
+    port = free_port()
+    url = database.url.render_as_string(hide_password=False)
+    env = environment(folder / "home", engine.url, url, port) | {
+        "PARAM_GATEWAY_URL": f"http://127.0.0.1:{port}", **variables,
+    }  # fmt: skip
+    services = bootstrap.build(configuration.load(env, directory=folder))
+    app = build_app(services)
+    made = Edge(f"http://127.0.0.1:{port}", services, engine, folder / "sources", app)
+    try:
+        with made.http, served(app, port):
+            yield made
+    finally:
+        services.close()
+
+
 @pytest.fixture
 def engine() -> Iterator[FakeEngine]:
     with FakeEngine() as fake:
@@ -175,15 +196,15 @@ def engine() -> Iterator[FakeEngine]:
 
 @pytest.fixture
 def edge(database: Database, engine: FakeEngine, tmp_path: Path) -> Iterator[Edge]:
-    port = free_port()
-    url = database.url.render_as_string(hide_password=False)
-    variables = environment(tmp_path / "home", engine.url, url, port)
-    services = bootstrap.build(configuration.load(variables, directory=tmp_path))
-    app = build_app(services)
-    made = Edge(f"http://127.0.0.1:{port}", services, engine, tmp_path / "sources", app)
-    with made.http, served(app, port):
+    with edge_over(database, engine, tmp_path) as made:
         yield made
-    services.db.close()
+
+
+@pytest.fixture
+def careful(database: Database, engine: FakeEngine, tmp_path: Path) -> Iterator[Edge]:
+    """A gateway whose answers wait for their commit."""
+    with edge_over(database, engine, tmp_path, PARAM_ANSWER_AFTER="commit") as made:
+        yield made
 
 
 @pytest.fixture

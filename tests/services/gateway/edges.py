@@ -17,30 +17,9 @@ import httpx
 from services import bootstrap
 from services import settings as configuration
 from services.db import Database
-from services.gateway.app import build_app
 from tests.conftest import free_port
 from tests.fakes.engine import FakeEngine
-from tests.services.gateway.conftest import Edge, environment, eventually, served
-
-
-@contextmanager
-def edge_over(
-    database: Database, engine: FakeEngine, folder: Path, **variables: str
-) -> Iterator[Edge]:
-    """A gateway in this process, with more variables than usual."""
-    port = free_port()
-    url = database.url.render_as_string(hide_password=False)
-    env = environment(folder / "home", engine.url, url, port) | {
-        "PARAM_GATEWAY_URL": f"http://127.0.0.1:{port}", **variables,
-    }  # fmt: skip
-    services = bootstrap.build(configuration.load(env, directory=folder))
-    app = build_app(services)
-    made = Edge(f"http://127.0.0.1:{port}", services, engine, folder / "sources", app)
-    try:
-        with made.http, served(app, port):
-            yield made
-    finally:
-        services.close()
+from tests.services.gateway.conftest import Edge, environment, eventually
 
 
 @dataclass

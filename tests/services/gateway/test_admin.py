@@ -19,8 +19,7 @@ from services.metering.models import Price
 from services.operations.service import Operations
 from services.operations.token import HEADER, admin_token
 from tests.fakes.engine import FakeEngine
-from tests.services.gateway.conftest import SYSTEM, Edge, bearer, eventually
-from tests.services.gateway.edges import edge_over
+from tests.services.gateway.conftest import SYSTEM, Edge, bearer, edge_over, eventually
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 MODEL = "big-model"

@@ -23,8 +23,8 @@ from services.gateway.outcome import Outcome
 from services.gateway.recovery import recover_dead, recover_told
 from services.gateway.writer import Writer
 from tests.fakes.engine import FakeEngine
-from tests.services.gateway.conftest import PLENTY, SYSTEM, Edge, eventually
-from tests.services.gateway.edges import Process, edge_over, process_over
+from tests.services.gateway.conftest import PLENTY, SYSTEM, Edge, edge_over, eventually
+from tests.services.gateway.edges import Process, process_over
 from tests.services.gateway.intended import intent
 from tests.services.gateway.outcomes import outcome, requests
 from tests.services.gateway.test_hardship import SlowDisk

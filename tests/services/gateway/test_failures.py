@@ -1,30 +1,26 @@
 import asyncio
 import json
 import socket
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import openai
 import pytest
 from sqlalchemy import text
 
-from services.db import Database
 from services.gateway.local_limits import LocalLimiter
 from services.tenants.models import Limits
-from tests.fakes.engine import PROMPT_TOKENS, FakeEngine
-from tests.services.gateway.conftest import HELLO, PLENTY, SYSTEM, Edge, bearer, eventually
-from tests.services.gateway.edges import edge_over
+from tests.fakes.engine import PROMPT_TOKENS
+from tests.services.gateway.conftest import (
+    HELLO,
+    PLENTY,
+    SYSTEM,
+    Edge,
+    bearer,
+    eventually,
+)
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-
-
-@pytest.fixture
-def careful(database: Database, engine: FakeEngine, tmp_path: Path) -> Iterator[Edge]:
-    """A gateway whose answers wait for their commit."""
-    with edge_over(database, engine, tmp_path, PARAM_ANSWER_AFTER="commit") as edge:
-        yield edge
 
 
 def usage(edge: Edge, status: str) -> list[tuple[int, int]]:

@@ -25,8 +25,8 @@ from services.guardrails.guards import compile_guards
 from services.guardrails.policy import default_policy
 from services.operations import token
 from tests.fakes.engine import FakeEngine
-from tests.services.gateway.conftest import HELLO, SYSTEM, Edge, bearer, eventually
-from tests.services.gateway.edges import edge_over, process_over
+from tests.services.gateway.conftest import HELLO, SYSTEM, Edge, bearer, edge_over, eventually
+from tests.services.gateway.edges import process_over
 
 OPENAI = {"message", "type", "code", "param"}
 

@@ -22,8 +22,8 @@ from services.db import Database
 from services.gateway import writer as writing
 from tests.conftest import require
 from tests.fakes.engine import PROMPT_TOKENS, FakeEngine
-from tests.services.gateway.conftest import HELLO, SYSTEM, Edge, bearer, eventually
-from tests.services.gateway.edges import Process, Wire, edge_over, process_over
+from tests.services.gateway.conftest import HELLO, SYSTEM, Edge, bearer, edge_over, eventually
+from tests.services.gateway.edges import Process, Wire, process_over
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 IMPATIENT = {
@@ -37,13 +37,6 @@ SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\
 def impatient(database: Database, engine: FakeEngine, tmp_path: Path) -> Iterator[Edge]:
     """A gateway that waits for a second, and no longer."""
     with edge_over(database, engine, tmp_path, **IMPATIENT) as edge:
-        yield edge
-
-
-@pytest.fixture
-def careful(database: Database, engine: FakeEngine, tmp_path: Path) -> Iterator[Edge]:
-    """A gateway whose answers wait for their commit."""
-    with edge_over(database, engine, tmp_path, PARAM_ANSWER_AFTER="commit") as edge:
         yield edge
 
 

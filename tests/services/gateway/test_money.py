@@ -128,23 +128,23 @@ def test_refusals_are_counted_and_what_is_recorded_is_not_counted_twice(edge: Ed
 
 
 @one_database
-def test_an_outcome_that_could_not_be_recorded_is_known_later(edge: Edge) -> None:
-    key = edge.key("legal")
-    with edge.services.db.write() as session:
+def test_an_outcome_that_could_not_be_recorded_is_known_later(careful: Edge) -> None:
+    key = careful.key("legal")
+    with careful.services.db.write() as session:
         session.execute(text("ALTER TABLE usage RENAME TO usage_gone"))
-    streamed = edge.chat(key, stream=True)
+    streamed = careful.chat(key, stream=True)
     assert b"could not be recorded" in streamed.content
-    with edge.services.db.write() as session:
+    with careful.services.db.write() as session:
         session.execute(text("ALTER TABLE usage_gone RENAME TO usage"))
-    eventually(lambda: edge.actions().count("inference.interrupted") == 1, 30)
-    [row] = edge.services.metering.usage_rows(SYSTEM, "legal")
+    eventually(lambda: careful.actions().count("inference.interrupted") == 1, 30)
+    [row] = careful.services.metering.usage_rows(SYSTEM, "legal")
     assert row.request_id == streamed.headers["x-param-receipt"]
     assert (row.status, row.prompt_tokens) == ("partial", PROMPT_TOKENS)
-    assert edge.app is not None
-    assert edge.app.gateway is not None
-    journal = edge.app.gateway.journal
+    assert careful.app is not None
+    assert careful.app.gateway is not None
+    journal = careful.app.gateway.journal
     eventually(lambda: journal.open_count == 0)
-    edge.assert_log_holds()
+    careful.assert_log_holds()
 
 
 def test_refusals_are_one_event_a_tenant_and_survive_a_failure(database: Database) -> None:
@@ -194,7 +194,8 @@ async def test_what_was_counted_is_written_before_a_gateway_stops(
     refusals.note("acme", InvalidInput("x"))
     parts = cast(Any, SimpleNamespace(db=database, metering=Metering(database)))
     directory = cast(Any, SimpleNamespace(tenants=list))
-    keeper = Keeper(parts, directory, cast(Any, None), journal, refusals)
+    writer = cast(Any, SimpleNamespace(refused=list))
+    keeper = Keeper(parts, directory, cast(Any, None), journal, writer, refusals)
     keeper.start()
     await keeper.stop()
     with database.read() as session:

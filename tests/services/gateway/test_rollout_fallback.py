@@ -15,8 +15,7 @@ from services.rollouts.models import Arm, Planned, RolloutState
 from services.rollouts.overview import Overview
 from services.rollouts.samples import store as samples
 from tests.fakes.engine import FakeEngine
-from tests.services.gateway.conftest import SYSTEM, Edge, eventually
-from tests.services.gateway.edges import edge_over
+from tests.services.gateway.conftest import SYSTEM, Edge, edge_over, eventually
 
 MODEL = "big-model"
 PRICES = {"*": Price(100_000, 400_000), "fallback/*": Price(3_000_000, 15_000_000)}
