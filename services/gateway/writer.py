@@ -31,9 +31,13 @@ from services.gateway.recording import Unrecordable
 
 log = logging.getLogger(__name__)
 
-BATCH = 256
+BATCH = 64
 MAX_WAITING = 4096
 """Outcomes that may wait; beyond that requests are refused before the engine is asked."""
+
+CROWDED = 256
+"""Outcomes that may be uncommitted before further ones wait until there are fewer: more is not
+answered than can be recorded."""
 
 GATHER_S = 0.03
 """How long outcomes gather where nobody waits for their commit."""
@@ -91,6 +95,7 @@ class Writer:
         self._waits = waits
         self._waiting: deque[_Waiting] = deque()
         self._uncommitted: set[str] = set()
+        self._held = 0
         self._refused: dict[str, Outcome] = {}
         self._news = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -119,8 +124,8 @@ class Writer:
 
     @property
     def waiting(self) -> int:
-        """How many outcomes are not committed."""
-        return len(self._uncommitted)
+        """How many outcomes are not committed, those that wait for room included."""
+        return len(self._uncommitted) + self._held
 
     @property
     def uncommitted(self) -> frozenset[str]:
@@ -147,7 +152,7 @@ class Writer:
             raise Unavailable(_STOPPED)
         if self._has_just_failed:
             raise Unavailable("the answer could not be recorded; nothing is answered until it can")
-        if len(self._uncommitted) >= MAX_WAITING:
+        if self.waiting >= MAX_WAITING:
             raise Unavailable(f"{MAX_WAITING} answers wait to be recorded; try again")
 
     async def record(self, outcome: Outcome) -> None:
@@ -160,9 +165,11 @@ class Writer:
         """
         if not self._runs:
             raise Unavailable(_STOPPED)
-        if not (self._waits or self._is_failing or outcome.texts):
-            self._tell(outcome)
-            return
+        if not (self._waits or outcome.texts):
+            await self._room()
+            if not self._is_failing:
+                self._tell(outcome)
+                return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Looked at once more here, so that a failure nobody waits for is no warning.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -192,6 +199,15 @@ class Writer:
         """Note that one of the refused is written."""
         self._refused.pop(outcome.request_id, None)
         self._journal.end(outcome.request_id)
+
+    async def _room(self) -> None:
+        self._held += 1
+        try:
+            while len(self._uncommitted) >= CROWDED and not self._is_failing:
+                self._hurry.set()
+                await self._went_on.wait()
+        finally:
+            self._held -= 1
 
     def _tell(self, outcome: Outcome) -> None:
         try:

@@ -17,6 +17,7 @@ from services.bootstrap import Services
 from services.db import Database, new_id
 from services.errors import ConsoleError, Unavailable
 from services.gateway import keeping
+from services.gateway import writer as writing
 from services.gateway.intents import FOLDER, Journal, Left, read_journal
 from services.gateway.ledger import LocalLedger
 from services.gateway.outcome import Outcome
@@ -66,6 +67,40 @@ def test_an_answer_does_not_wait_for_a_slow_disk_and_its_receipt_does(edge: Edge
     assert len(edge.services.metering.usage_rows(SYSTEM, "legal")) == 2
     [journal] = (edge.parts.settings.home / FOLDER).iterdir()
     eventually(lambda: journal.stat().st_size == 0)  # digests do not stay
+
+
+@only_sqlite
+def test_answers_wait_for_room_where_commits_fall_behind(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "CROWDED", 3)
+    monkeypatch.setattr(writing, "MAX_WAITING", 5)
+    key = edge.key("legal")
+    edge.services.audit.sequence()
+    disk = SlowDisk(edge.parts.db)
+    disk.stall()
+    for _ in range(3):
+        assert edge.chat(key).status_code == 200
+    assert disk.waits.wait(10)
+    late: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: late.append(edge.chat(key).status_code)) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    gateway = edge.app.gateway if edge.app else None
+    assert gateway is not None
+    eventually(lambda: gateway.writer.waiting == 5)
+    assert late == []
+    refused = edge.chat(key)
+    assert refused.status_code == 503
+    assert "wait to be recorded" in refused.json()["error"]["message"]
+    disk.free.set()
+    for thread in threads:
+        thread.join(20)
+    assert late == [200, 200]
+    assert len(edge.services.metering.usage_rows(SYSTEM, "legal")) == 5
+    assert gateway.writer.waiting == 0
 
 
 @only_sqlite
