@@ -24,7 +24,17 @@ from pathlib import Path
 
 import psutil
 
-from bench.gateway import ALL_POLICIES, MODELS, cpu_s, follow, free_port, gateway, install, wait_for
+from bench.gateway import (
+    ALL_POLICIES,
+    MODELS,
+    SYSTEM,
+    cpu_s,
+    follow,
+    free_port,
+    gateway,
+    install,
+    wait_for,
+)
 
 TALE = (
     "Ankara is the capital of Turkey and its second largest city; the old town stands on a hill "
@@ -64,6 +74,8 @@ def main() -> None:
         print(
             f"resident memory of the gateway: {psutil.Process(running.pid).memory_info().rss >> 20} MiB"
         )
+        while len(services.metering.usage_rows(SYSTEM, "bench", asked.streams)) < asked.streams:
+            time.sleep(0.05)  # the last commits follow their answers
         verified = services.audit.verify()
         print(f"log: {verified.size:,} entries, verified")
 
