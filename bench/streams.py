@@ -74,7 +74,9 @@ def main() -> None:
         print(
             f"resident memory of the gateway: {psutil.Process(running.pid).memory_info().rss >> 20} MiB"
         )
+        deadline = time.monotonic() + 30
         while len(services.metering.usage_rows(SYSTEM, "bench", asked.streams)) < asked.streams:
+            assert time.monotonic() < deadline, "some streams were not recorded within 30 s"
             time.sleep(0.05)  # the last commits follow their answers
         verified = services.audit.verify()
         print(f"log: {verified.size:,} entries, verified")

@@ -139,9 +139,12 @@ class Journal:
             StorageFull: The disk is full.
             Unavailable: The journal cannot be written; what cannot be noted is not begun.
         """
-        if self._size > self._rotate_bytes:
-            self._rotate()
-        self._write(_begin_line(intent))
+        try:
+            if self._size > self._rotate_bytes:
+                self._rotate()
+            self._write(_begin_line(intent))
+        except StorageFull as error:
+            raise StorageFull(f"{error.message}; nothing was begun") from error
         self._open[intent.request_id] = Open(intent)
 
     def progress(self, request_id: str, prompt_tokens: int, completion_tokens: int) -> None:

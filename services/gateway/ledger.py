@@ -18,7 +18,7 @@ from functools import partial
 from threading import Thread
 from typing import Any, Protocol
 
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, ProgrammingError
+from sqlalchemy.exc import SQLAlchemyError
 
 from services import bootstrap
 from services import settings as configuration
@@ -34,11 +34,6 @@ _LENGTH = struct.Struct("!Q")
 
 GC_THRESHOLD = 20_000
 """Allocations between two collections of young objects; answers leave few cycles behind."""
-
-_PASSING = (
-    Unavailable, OperationalError, InterfaceError, InternalError, ProgrammingError, OSError,
-)  # fmt: skip
-"""What has nothing to do with what was to be written, and may be over in a moment."""
 
 
 class Ledger(Protocol):
@@ -90,15 +85,7 @@ class Recorder:
 
     def write(self, outcomes: Sequence[Outcome], *, again: bool = False) -> None:
         """See `Ledger`."""
-        try:
-            record(self._parts, outcomes, again=again)
-        except _PASSING:
-            raise
-        except ConsoleError as error:
-            raise Unrecordable(error.message) from error
-        except Exception as error:
-            log.exception("%d outcomes cannot be recorded", len(outcomes))
-            raise Unrecordable("the database refused it") from error
+        record(self._parts, outcomes, again=again)
 
     def tend(self, *, sign: bool) -> None:
         """See `Ledger`."""
@@ -282,7 +269,7 @@ def _answer(
         return Unavailable, error.message
     except Exception as error:
         # Whatever it is, the request that waits must hear of it, and the next batch may work.
-        if not isinstance(error, _PASSING):
+        if not isinstance(error, SQLAlchemyError | OSError):
             log.exception("the process that records met a bug")
         return Unavailable, "the database refused it"
 

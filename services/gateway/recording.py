@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from services.attestation import receipts
 from services.attestation.receipts import ReceiptFacts
 from services.attestation.service import StoredReceipt
 from services.audit.models import Entry, Event
-from services.errors import Unavailable
+from services.errors import ConsoleError, Unavailable
 from services.gateway.guarding import FILTERED
 from services.gateway.outcome import Chosen, Outcome
 from services.gateway.parts import Parts
@@ -21,7 +23,15 @@ from services.metering.models import Usage
 from services.rollouts.samples.models import Sample, Standing, standing_of
 from services.rollouts.samples.service import observe
 
+log = logging.getLogger(__name__)
+
 CURRENCY = "USD"
+
+
+_PASSING = (
+    Unavailable, OperationalError, InterfaceError, InternalError, ProgrammingError, OSError,
+)  # fmt: skip
+"""What has nothing to do with what was to be written, and may be over in a moment."""
 
 
 class Unrecordable(Unavailable):
@@ -36,12 +46,24 @@ def record(parts: Parts, outcomes: Sequence[Outcome], *, again: bool = False) ->
 
     Returns:
         How many were written.
+
+    Raises:
+        Unrecordable: It is the outcomes that cannot be written, whatever is wrong with them.
+        Unavailable: Nothing can be written at the moment; likewise SQLAlchemyError and OSError.
     """
-    with parts.db.write() as session:
-        if again:
-            unknown = parts.metering.unmetered(session, [one.request_id for one in outcomes])
-            outcomes = [one for one in outcomes if one.request_id in unknown]
-        write_batch(parts, session, outcomes)
+    try:
+        with parts.db.write() as session:
+            if again:
+                unknown = parts.metering.unmetered(session, [one.request_id for one in outcomes])
+                outcomes = [one for one in outcomes if one.request_id in unknown]
+            write_batch(parts, session, outcomes)
+    except _PASSING:
+        raise
+    except ConsoleError as error:
+        raise Unrecordable(error.message) from error
+    except Exception as error:
+        log.exception("%d outcomes cannot be recorded", len(outcomes))
+        raise Unrecordable("the database refused it") from error
     return len(outcomes)
 
 

@@ -21,6 +21,7 @@ from services.gateway import writer as writing
 from services.gateway.intents import FOLDER, Journal, Left, read_journal
 from services.gateway.ledger import LocalLedger
 from services.gateway.outcome import Outcome
+from services.gateway.recording import Unrecordable
 from services.gateway.recovery import recover_dead, recover_told
 from services.gateway.writer import Writer
 from tests.fakes.engine import FakeEngine
@@ -279,12 +280,18 @@ def test_an_outcome_ends_what_was_begun_and_texts_never_stand_in_a_journal(tmp_p
     journal.close()
 
 
+def started(ledger: LocalLedger, home: Path) -> tuple[Writer, Journal]:
+    """A writer that runs, and its journal."""
+    journal = Journal(home / FOLDER)
+    writer = Writer(ledger, journal, lambda _size, _seconds: None)
+    writer.start()
+    return writer, journal
+
+
 async def test_what_the_database_refuses_holds_up_nobody_and_is_tried_again(
     services: Services, tmp_path: Path
 ) -> None:
-    journal = Journal(tmp_path / FOLDER)
-    writer = Writer(LocalLedger(services), journal, lambda _size, _seconds: None)
-    writer.start()
+    writer, journal = started(LocalLedger(services), tmp_path)
     good, stranger, also_good = outcome(), outcome(tenant_id="nobody"), outcome()
     for one in (good, stranger, also_good):
         await writer.record(one)
@@ -308,9 +315,7 @@ async def test_what_the_database_refuses_holds_up_nobody_and_is_tried_again(
 async def test_a_writer_that_can_no_longer_commit_leaves_all_to_the_journal(
     services: Services, tmp_path: Path
 ) -> None:
-    journal = Journal(tmp_path / FOLDER)
-    writer = Writer(LocalLedger(services), journal, lambda _size, _seconds: None)
-    writer.start()
+    writer, journal = started(LocalLedger(services), tmp_path)
     with services.db.write() as session:
         session.execute(text("ALTER TABLE usage RENAME TO usage_gone"))
     one = outcome()
@@ -330,6 +335,16 @@ async def test_a_writer_that_can_no_longer_commit_leaves_all_to_the_journal(
     assert requests(services) == [one.request_id]
 
 
+def test_an_outcome_that_nothing_can_write_stops_neither_the_others_nor_its_reader(
+    services: Services,
+) -> None:
+    broken, good = outcome(received_at=None), outcome()  # as no line can say it
+    for one in (broken, good):
+        with pytest.raises(Unrecordable):
+            recover_told(services, [broken, one])
+    assert requests(services) == [good.request_id]
+
+
 class Forgetful(LocalLedger):
     """Writes, and says that it could not, as a child that dies after its commit."""
 
@@ -345,9 +360,7 @@ class Forgetful(LocalLedger):
 async def test_what_may_have_been_committed_is_not_committed_twice(
     services: Services, tmp_path: Path
 ) -> None:
-    journal = Journal(tmp_path / FOLDER)
-    writer = Writer(Forgetful(services), journal, lambda _size, _seconds: None)
-    writer.start()
+    writer, journal = started(Forgetful(services), tmp_path)
     one = outcome()
     await writer.record(one)
     while not writer.is_healthy or writer.waiting:

@@ -151,7 +151,7 @@ def test_a_full_disk_begins_nothing_and_spoils_no_other_line(tmp_path: Path) -> 
     """
     ran = _python(script)
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.count("the disk of the gateway's journal is full") == 2
+    assert ran.stdout.count("the disk of the gateway's journal is full; nothing was begun") == 2
     assert [one.intent for one in left_open(tmp_path)] == [intent(1), intent(4)]
 
 
