@@ -31,6 +31,8 @@ ROWS = (
      "chosen_score": 8.5, "rejected_score": 4.1},
     {"prompt": "Say <b>hi</b>.", "chosen": "<script>alert(1)</script>", "rejected": "**hi**"},
 )  # fmt: skip
+ALIKE = (ROWS[0], ROWS[0] | {"prompt": "Which city is the capital of Turkey?"})
+"""For tests that look into the first card: one card in ten is drawn by lot, so it may be any."""
 OpenDesk = Callable[..., DeskPage]
 
 
@@ -86,12 +88,13 @@ def test_a_tenant_without_pairs_says_where_they_come_from(
 
 
 def test_a_vote_names_the_answer_that_was_seen_on_that_side(
-    open_desk: OpenDesk, pairs: Services
+    open_desk: OpenDesk, services: Services
 ) -> None:
+    _bring(services, rows=ALIKE)
     desk = open_desk()
     left = desk.card["left"]["html"]
     desk.act("vote", verdict=-3)
-    [pair] = pairs.preferences.pairs(SYSTEM, "acme", status=PairStatus.APPROVED).pairs
+    [pair] = services.preferences.pairs(SYSTEM, "acme", status=PairStatus.APPROVED).pairs
     chosen = pair.response(pair.chosen_response_id)
     assert chosen is not None
     assert chosen.text in left
@@ -270,8 +273,9 @@ def test_where_the_policy_reveals_nothing_nothing_is_sent(
 
 
 def test_a_revised_vote_leaves_both_and_brings_back_the_next_card(
-    open_desk: OpenDesk, pairs: Services
+    open_desk: OpenDesk, services: Services
 ) -> None:
+    _bring(services, rows=ALIKE)
     desk = open_desk()
     first = desk.card["pair"]
     desk.act("vote", verdict=-1, note="first thought")
@@ -284,7 +288,7 @@ def test_a_revised_vote_leaves_both_and_brings_back_the_next_card(
     assert [sorted(row[1:]) for row in desk.card["evidence"]["rows"]] == [["4.1", "8.5"]]
     desk.act("revote", verdict=3, note="second thought")
     assert (desk.card["pair"], desk.card["mode"]) == (second, "judge")
-    old, new = _reviews(pairs, first)
+    old, new = _reviews(services, first)
     assert (old.note, new.note, new.revises_id) == ("first thought", "second thought", old.id)
     assert (old.is_revealed, new.is_revealed) == (False, True)
 
