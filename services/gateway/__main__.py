@@ -50,11 +50,7 @@ def main() -> None:
         timeout_keep_alive=30,
         backlog=BACKLOG,
     )
-    lines.start()
-    try:
-        uvicorn.Server(config).run(sockets=[listener])
-    finally:
-        lines.stop()
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -80,7 +80,10 @@ class GatewayApp:
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        if await self.gateway.stop():
+        has_ended = await self.gateway.stop()
+        if self._lines is not None:
+            self._lines.stop()  # Here: the server ends the process by the signal that it got.
+        if has_ended:
             await send({"type": "lifespan.shutdown.complete"})
         else:
             message = f"requests still ran {LAST_ANSWERS_S:.0f} s after they were cut off"
@@ -88,6 +91,8 @@ class GatewayApp:
 
     async def _start(self) -> Gateway:
         gateway = Gateway(self._parts, self._lines, self._ledger)
+        if self._lines is not None:
+            self._lines.start()
         gateway.start()
         self._on_started()
         return gateway
@@ -104,7 +109,7 @@ def build_app(
 
     Args:
         on_started: Called when everything is in memory and before the first request.
-        lines: Where the lines of requests are written; None for nowhere.
+        lines: Where the lines of requests are written, as long as the lifespan; None for nowhere.
         ledger: Makes outcomes durable; in this process unless given.
     """
     return GatewayApp(parts, on_started, lines, ledger)

@@ -334,5 +334,9 @@ class Writer:
             if not self._is_log_failing:
                 log.error("the audit log cannot be kept: %s", error)
             self._is_log_failing = True
+        except Exception:
+            # A bug here must not end the task that records answers.
+            log.exception("the audit log could not be kept")
+            self._is_log_failing = True
         else:
             self._is_log_failing = False

@@ -22,6 +22,7 @@ from services.gateway.app import GatewayApp, build_app
 from services.tenants.models import Actor, Limits
 from tests.conftest import free_port
 from tests.fakes.engine import FakeEngine
+from tests.services.gateway.disk import Disk
 from tests.services.registry.adapters import BASE_DIGEST, DATASET_SHA256, write_adapter
 
 SYSTEM = Actor.system("test")
@@ -45,6 +46,7 @@ class Edge:
 
     Attributes:
         parts: The services, as they are at any moment.
+        app: The application, where it runs in this process; likewise `disk`.
     """
 
     url: str
@@ -52,7 +54,14 @@ class Edge:
     engine: FakeEngine
     folder: Path
     app: GatewayApp | None = None
+    below: Disk | None = None
     http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=60))
+
+    @property
+    def disk(self) -> Disk:
+        """The disk under the database of a gateway in this process."""
+        assert self.below is not None
+        return self.below
 
     @property
     def services(self) -> Services:
@@ -179,8 +188,8 @@ def edge_over(
         "PARAM_GATEWAY_URL": f"http://127.0.0.1:{port}", **variables,
     }  # fmt: skip
     services = bootstrap.build(configuration.load(env, directory=folder))
-    app = build_app(services)
-    made = Edge(f"http://127.0.0.1:{port}", services, engine, folder / "sources", app)
+    disk, app = Disk(services.db), build_app(services)
+    made = Edge(f"http://127.0.0.1:{port}", services, engine, folder / "sources", app, disk)
     try:
         with made.http, served(app, port):
             yield made

@@ -29,7 +29,6 @@ from tests.services.gateway.conftest import PLENTY, SYSTEM, Edge, edge_over, eve
 from tests.services.gateway.edges import Process, process_over
 from tests.services.gateway.intended import intent
 from tests.services.gateway.outcomes import outcome, requests
-from tests.services.gateway.test_hardship import SlowDisk
 
 only_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
@@ -44,12 +43,11 @@ def process(database: Database, engine: FakeEngine, tmp_path: Path) -> Iterator[
 def test_an_answer_does_not_wait_for_a_slow_disk_and_its_receipt_does(edge: Edge) -> None:
     key = edge.key("legal")
     edge.services.audit.sequence()
-    disk = SlowDisk(edge.services.db)
-    disk.stall()
+    edge.disk.stall()
     answers = [edge.chat(key), edge.chat(key, stream=True)]
     assert [answer.status_code for answer in answers] == [200, 200]
     assert b"[DONE]" in answers[1].content
-    assert disk.waits.wait(10)
+    assert edge.disk.waits.wait(10)
     assert edge.parts.metering.usage_rows(SYSTEM, "legal") == []  # nothing is committed ...
     told: list[int] = []
     receipt = answers[0].headers["x-param-receipt"]
@@ -59,7 +57,7 @@ def test_an_answer_does_not_wait_for_a_slow_disk_and_its_receipt_does(edge: Edge
     asking.start()
     asking.join(0.3)
     assert told == []  # ... and so no receipt is shown
-    disk.free.set()
+    edge.disk.free.set()
     asking.join(20)
     assert told == [200]
     for answer in answers:
@@ -78,11 +76,10 @@ def test_answers_wait_for_room_where_commits_fall_behind(
     monkeypatch.setattr(writing, "MAX_WAITING", 5)
     key = edge.key("legal")
     edge.services.audit.sequence()
-    disk = SlowDisk(edge.parts.db)
-    disk.stall()
+    edge.disk.stall()
     for _ in range(3):
         assert edge.chat(key).status_code == 200
-    assert disk.waits.wait(10)
+    assert edge.disk.waits.wait(10)
     late: list[int] = []
     threads = [
         threading.Thread(target=lambda: late.append(edge.chat(key).status_code)) for _ in range(2)
@@ -96,7 +93,7 @@ def test_answers_wait_for_room_where_commits_fall_behind(
     refused = edge.chat(key)
     assert refused.status_code == 503
     assert "wait to be recorded" in refused.json()["error"]["message"]
-    disk.free.set()
+    edge.disk.free.set()
     for thread in threads:
         thread.join(20)
     assert late == [200, 200]
@@ -112,11 +109,10 @@ def test_another_gateway_waits_for_a_young_receipt_and_not_for_others(
     edge.services.audit.sequence()
     with edge_over(database, engine, tmp_path / "beside") as beside:
         eventually(lambda: beside.get("/v1/whoami", key).status_code == 200)
-        disk = SlowDisk(edge.parts.db)
-        disk.stall()
+        edge.disk.stall()
         path = f"/v1/receipts/{edge.chat(key).headers['x-param-receipt']}"
-        assert disk.waits.wait(10)
-        threading.Timer(0.3, disk.free.set).start()
+        assert edge.disk.waits.wait(10)
+        threading.Timer(0.3, edge.disk.free.set).start()
         assert beside.get(path, key).status_code == 200
         for unknown in ("01990000-0000-7000-8000-000000000000", new_id(), "none"):
             assert beside.get(f"/v1/receipts/{unknown}", key).status_code == 404
@@ -368,4 +364,24 @@ async def test_what_may_have_been_committed_is_not_committed_twice(
     await writer.stop()
     assert requests(services) == [one.request_id]
     assert journal.open_count == 0
+    journal.close()
+
+
+class Clumsy(LocalLedger):
+    """Meets a bug whenever it keeps the log."""
+
+    async def tend(self, *, sign: bool) -> None:
+        raise RuntimeError(f"a bug, signing or not: {sign}")
+
+
+async def test_a_bug_in_keeping_the_log_does_not_end_the_recording_of_answers(
+    services: Services, tmp_path: Path
+) -> None:
+    writer, journal = started(Clumsy(services), tmp_path)
+    one = outcome()
+    await writer.record(one)
+    await writer.committed(one.request_id)
+    assert requests(services) == [one.request_id]
+    assert writer.is_healthy
+    await writer.stop()
     journal.close()

@@ -16,7 +16,6 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from sqlalchemy import event
 
 from services.db import Database
 from services.gateway import writer as writing
@@ -94,25 +93,12 @@ def test_a_full_disk_refuses_and_loses_nothing_and_ends_by_itself(process: Proce
         assert f"request:{answer.headers['x-param-receipt']}" in subjects
 
 
-class FullDisk:
-    """A disk on which SQLite finds no room for one more page, until it is given some."""
-
-    def __init__(self, database: Database) -> None:
-        self.is_full = False
-        event.listen(database.engine, "begin", self._begin)
-
-    def _begin(self, connection: Any) -> None:
-        most = 1 if self.is_full else 2**30  # SQLite never goes below what is there already
-        connection.exec_driver_sql(f"PRAGMA max_page_count = {most}").close()
-
-
 def test_a_disk_that_fills_under_the_database_ends_no_stream_and_signs_nothing(
     careful: Edge,
 ) -> None:
     key = careful.key("legal")
     assert careful.chat(key).status_code == 200
-    disk = FullDisk(careful.services.db)
-    disk.is_full = True
+    careful.disk.is_full = True
     answers: list[httpx.Response] = []
 
     def has_failed() -> bool:
@@ -126,7 +112,7 @@ def test_a_disk_that_fills_under_the_database_ends_no_stream_and_signs_nothing(
     refused = careful.chat(key)
     assert (refused.status_code, len(careful.engine.requests)) == (503, asked)
     assert careful.get("/readyz").json()["checks"]["writer"] is False
-    disk.is_full = False
+    careful.disk.is_full = False
     eventually(lambda: careful.chat(key).status_code == 200)
     recorded = {
         row.request_id for row in careful.services.metering.usage_rows(SYSTEM, "legal", 10_000)
@@ -141,29 +127,9 @@ def test_a_disk_that_fills_under_the_database_ends_no_stream_and_signs_nothing(
 # A slow disk
 
 
-class SlowDisk:
-    """A disk whose commits wait until they are let go."""
-
-    def __init__(self, database: Database) -> None:
-        self.free = threading.Event()
-        self.free.set()
-        self.waits = threading.Event()
-        event.listen(database.engine, "commit", self._commit)
-
-    def _commit(self, connection: Any) -> None:
-        if connection.get_execution_options().get("param_write") and not self.free.is_set():
-            self.waits.set()
-            assert self.free.wait(30), "nobody let the disk go"
-
-    def stall(self) -> None:
-        self.waits.clear()
-        self.free.clear()
-
-
 def test_a_slow_disk_delays_the_end_of_a_stream_and_not_its_beginning(careful: Edge) -> None:
     key = careful.key("legal")
-    disk = SlowDisk(careful.services.db)
-    disk.stall()
+    careful.disk.stall()
     body = {"messages": HELLO, "stream": True}
     url = f"{careful.url}/v1/chat/completions"
     seen: list[str] = []
@@ -172,9 +138,9 @@ def test_a_slow_disk_delays_the_end_of_a_stream_and_not_its_beginning(careful: E
             seen.append(line)
             if '"finish_reason": "stop"' in line or '"finish_reason":"stop"' in line:
                 # Everything that the model said is here while its record is not on disk yet.
-                assert disk.waits.wait(10)
+                assert careful.disk.waits.wait(10)
                 assert not any("receipt" in one or "[DONE]" in one for one in seen)
-                disk.free.set()
+                careful.disk.free.set()
     assert [line for line in seen if line][-2].startswith(": receipt ")
     assert [line for line in seen if line][-1] == "data: [DONE]"
 
@@ -185,8 +151,7 @@ def test_answers_that_wait_for_a_slow_disk_share_its_next_commit(
     monkeypatch.setattr(writing, "MAX_WAITING", 4)
     key = careful.key("legal")
     careful.services.audit.sequence()  # so that it is an answer, not the key's event, that stands still
-    disk = SlowDisk(careful.services.db)
-    disk.stall()
+    careful.disk.stall()
     answers: list[httpx.Response] = []
 
     def ask() -> None:
@@ -204,7 +169,7 @@ def test_answers_that_wait_for_a_slow_disk_share_its_next_commit(
     assert gateway is not None
     threads = [threading.Thread(target=ask) for _ in range(4)]
     threads[0].start()
-    assert disk.waits.wait(10)  # one commit stands still ...
+    assert careful.disk.waits.wait(10)  # one commit stands still ...
     for thread in threads[1:]:
         thread.start()
     eventually(lambda: gateway.writer.waiting == 4)  # ... and with it the queue is full
@@ -213,7 +178,7 @@ def test_answers_that_wait_for_a_slow_disk_share_its_next_commit(
     assert (late.status_code, late.json()["error"]["code"]) == (503, "unavailable")
     assert "wait to be recorded" in late.json()["error"]["message"]
     assert len(careful.engine.requests) == before  # refused before the engine did any work
-    disk.free.set()
+    careful.disk.free.set()
     for thread in threads:
         thread.join(30)
     assert [answer.status_code for answer in answers] == [200] * 4
