@@ -27,6 +27,7 @@ from services.gateway.looking import Looker, Seen
 from services.gateway.outcome import Outcome
 from services.gateway.parts import Parts
 from services.gateway.recording import Unrecordable, record
+from services.gateway.turns import take_long_turns
 
 log = logging.getLogger(__name__)
 
@@ -287,6 +288,7 @@ def main(writing: int, looking: int) -> None:
         signal.signal(one, signal.SIG_IGN)
     settings = configuration.load()
     logging.basicConfig(level=settings.log_level.upper())
+    take_long_turns()
     parts = bootstrap.build(settings)
     recorder, looker = Recorder(parts), Looker(parts)
     spare_the_collector()
