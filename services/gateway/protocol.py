@@ -1,8 +1,12 @@
-"""HTTP as uvicorn and httptools speak it, with an end to how long a request's head may be and take."""
+"""HTTP as uvicorn and httptools speak it, with an end to how long a request's head may be and take.
+
+An answer's head and body leave in one piece.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -18,6 +22,49 @@ HEAD_S = 10.0
 LINGER_S = 2.0
 """How long what a refused client still sends is read and thrown away. Closed at once, its system
 would throw our answer away before it is read."""
+
+
+_INTERIM = b"HTTP/1.1 1"
+
+
+class _Joining:
+    """A connection as the answer of one request sees it: its head leaves with what follows.
+
+    Written by themselves, head and body are two system calls and two segments, and wake the client
+    twice. A head that nothing follows leaves as soon as the event loop has time.
+    """
+
+    __slots__ = ("_has_begun", "_head", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._head: bytes | None = None
+        self._has_begun = False
+
+    def write(self, data: bytes) -> None:
+        """Write, and the head before it; the first thing written is the head."""
+        if self._head is not None:
+            head, self._head = self._head, None
+            self._transport.writelines((head, data))
+        elif self._has_begun or data.startswith(_INTERIM):
+            self._transport.write(data)
+        else:
+            self._has_begun = True
+            self._head = data
+            self._loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        """Close when everything is written."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head is not None and not self._transport.is_closing():
+            head, self._head = self._head, None
+            self._transport.write(head)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -76,7 +123,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_bytes > MAX_HEAD and self._length() > MAX_HEAD:
             self._refuse()
             return
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not None and self.cycle is not before:
+            self.cycle.transport = _Joining(self.transport, self.loop)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         """A part of a body; of a refused request nothing is read."""

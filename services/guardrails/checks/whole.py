@@ -183,7 +183,7 @@ class Copyright:
 def _words(text: str) -> list[bytes]:
     """The words of a text, in UTF-8, without the marks around them."""
     said = text.encode("utf-8", "replace")
-    if any(lead in said for lead in _FAR_LEADS):
+    if not text.isascii() and any(lead in said for lead in _FAR_LEADS):
         for mark in _FAR_MARKS:
             said = said.replace(mark, b" ")
     return said.translate(_BLANK_MARKS).split()
