@@ -95,7 +95,7 @@ class Writer:
         self._waits = waits
         self._waiting: deque[_Waiting] = deque()
         self._uncommitted: set[str] = set()
-        self._held = 0
+        self._line: deque[asyncio.Future[None]] = deque()
         self._refused: dict[str, Outcome] = {}
         self._news = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -125,7 +125,7 @@ class Writer:
     @property
     def waiting(self) -> int:
         """How many outcomes are not committed, those that wait for room included."""
-        return len(self._uncommitted) + self._held
+        return len(self._uncommitted) + len(self._line)
 
     @property
     def uncommitted(self) -> frozenset[str]:
@@ -201,13 +201,23 @@ class Writer:
         self._journal.end(outcome.request_id)
 
     async def _room(self) -> None:
-        self._held += 1
+        """Wait until there is room, behind those who came before."""
+        if self._is_failing or not (self._line or len(self._uncommitted) >= CROWDED):
+            return
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line.append(place)
+        self._hurry.set()
         try:
-            while len(self._uncommitted) >= CROWDED and not self._is_failing:
-                self._hurry.set()
-                await self._went_on.wait()
+            await place
         finally:
-            self._held -= 1
+            if place.cancelled():
+                self._line.remove(place)
+
+    def _let_in(self) -> None:
+        """Let those who wait go on as far as there is room; all of them while commits fail."""
+        room = len(self._line) if self._is_failing else CROWDED - len(self._uncommitted)
+        for _ in range(min(room, len(self._line))):
+            self._line.popleft().set_result(None)
 
     def _tell(self, outcome: Outcome) -> None:
         try:
@@ -232,7 +242,7 @@ class Writer:
     async def _run(self) -> None:
         await self._drain()
         self._is_open = True
-        while self._waiting or not self._is_stopping:
+        while self._waiting or self._line or not self._is_stopping:
             batch = await self._next_batch()
             if batch:
                 await self._commit(batch)
@@ -240,6 +250,7 @@ class Writer:
                 self._went_on = asyncio.Event()
             else:
                 self._journal.rest()
+            self._let_in()
             if self._is_failing and self._waiting:
                 if self._is_stopping:
                     self._leave()

@@ -367,6 +367,48 @@ async def test_what_may_have_been_committed_is_not_committed_twice(
     journal.close()
 
 
+class Stalled(LocalLedger):
+    """Writes when it is let."""
+
+    def __init__(self, services: Services) -> None:
+        super().__init__(services)
+        self.may_write = asyncio.Event()
+
+    async def write(self, outcomes: Sequence[Outcome], *, again: bool = False) -> None:
+        await self.may_write.wait()
+        await super().write(outcomes, again=again)
+
+
+async def test_those_who_wait_for_room_go_on_in_their_order_and_whoever_leaves_takes_no_room(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "CROWDED", 1)
+    ledger = Stalled(services)
+    writer, journal = started(ledger, tmp_path)
+    asked = [outcome() for _ in range(6)]
+    told: list[str] = []
+
+    async def record(one: Outcome) -> None:
+        await writer.record(one)
+        told.append(one.request_id)
+
+    tasks = [asyncio.create_task(record(one)) for one in asked]
+    await asyncio.sleep(0)
+    assert (told, writer.waiting) == ([asked[0].request_id], 6)
+    tasks[1].cancel()
+    tasks[5].cancel()
+    await asyncio.wait([tasks[1], tasks[5]])
+    assert writer.waiting == 4
+    ledger.may_write.set()
+    await asyncio.gather(*(tasks[number] for number in (2, 3, 4)))
+    wanted = [asked[number].request_id for number in (0, 2, 3, 4)]
+    assert told == wanted
+    await writer.stop()
+    assert requests(services) == wanted
+    assert writer.waiting == journal.open_count == 0
+    journal.close()
+
+
 class Clumsy(LocalLedger):
     """Meets a bug whenever it keeps the log."""
 
