@@ -25,6 +25,7 @@ from services.tenants.models import Actor
 log = logging.getLogger(__name__)
 
 EVERY_S = 20.0
+PATIENCE_S = 5.0
 _KEEPER = Actor.system("evidence")
 
 
@@ -64,11 +65,16 @@ class Housekeeping:
         self._thread.start()
 
     def stop(self) -> None:
-        """End; a question to somebody outside that is under way is not waited for."""
+        """End when what is under way is done, so that nobody asks a database that is closed.
+
+        A question to somebody outside is waited for `PATIENCE_S` at most.
+        """
         self._stopped.set()
+        if self._thread is not None:
+            self._thread.join(PATIENCE_S)
 
     def once(self) -> dict[str, str]:
-        """Do everything that is due.
+        """Do everything that is due; no more of it once stopped.
 
         Returns:
             What went wrong, in words, by part; empty where nothing did.
@@ -82,6 +88,8 @@ class Housekeeping:
         }
         problems: dict[str, str] = {}
         for name, part in parts.items():
+            if self._stopped.is_set():
+                break
             try:
                 part()
             except (ConsoleError, SQLAlchemyError, OSError) as error:

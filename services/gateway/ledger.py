@@ -130,7 +130,7 @@ class LocalLedger:
 
     async def close(self) -> None:
         """See `Ledger`."""
-        self._housekeeping.stop()
+        await asyncio.to_thread(self._housekeeping.stop)
         await asyncio.to_thread(self._writing.shutdown)
         await asyncio.to_thread(self._looking.shutdown)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ import pytest
 
 from services import bootstrap
 from services import settings as configuration
+from services.attestation import housekeeping
 from services.attestation.bundle import NO_STAMP, UNCHECKED_STAMP
 from services.attestation.bundling import Further
 from services.attestation.files import read_file
@@ -179,6 +181,36 @@ def test_an_authority_that_fails_delays_nothing(services: Services, authority: A
     assert copied is not None
     assert copied.size == 1
     assert services.evidence.timestamps.newest() is None
+
+
+@pytest.mark.parametrize("patience_s", [0.05, 60.0])
+def test_the_end_waits_for_what_is_under_way_and_not_for_ever(
+    services: Services, monkeypatch: pytest.MonkeyPatch, patience_s: float
+) -> None:
+    monkeypatch.setattr(housekeeping, "PATIENCE_S", patience_s)
+    append(services.audit, services.db, 1)
+    services.audit.checkpoint()
+    began, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def copy(_checkpoint: object) -> None:
+        began.set()
+        assert may_end.wait(30)
+        ended.set()
+
+    monkeypatch.setattr(services.evidence.outside, "copy", copy)
+    keeper = services.evidence.housekeeping
+    keeper.start()
+    assert began.wait(30)
+    stopping = threading.Thread(target=keeper.stop)
+    stopping.start()
+    stopping.join(0.2 if patience_s > 1 else 30)
+    assert stopping.is_alive() is (patience_s > 1)
+    may_end.set()
+    assert ended.wait(30)
+    stopping.join(30)
+    monkeypatch.setattr(housekeeping, "PATIENCE_S", 60.0)
+    keeper.stop()
+    assert "evidence" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_an_authority_under_another_root_is_refused(
