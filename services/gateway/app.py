@@ -80,9 +80,11 @@ class GatewayApp:
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        has_ended = await self.gateway.stop()
-        if self._lines is not None:
-            self._lines.stop()  # Here: the server ends the process by the signal that it got.
+        try:
+            has_ended = await self.gateway.stop()
+        finally:
+            if self._lines is not None:
+                self._lines.stop()  # Here: the server ends the process by the signal that it got.
         if has_ended:
             await send({"type": "lifespan.shutdown.complete"})
         else:

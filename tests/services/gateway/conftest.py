@@ -158,23 +158,21 @@ def environment(home: Path, engine_url: str, database_url: str, port: int) -> di
 
 
 @contextmanager
-def served(app: GatewayApp, port: int) -> Iterator[uvicorn.Server]:
-    """The application behind a real server, in a thread."""
-    config = uvicorn.Config(
-        app, host="127.0.0.1", port=port, log_level="warning", lifespan="on",
-        timeout_graceful_shutdown=1,
-    )  # fmt: skip
+def served(app: Any, port: int, **options: Any) -> Iterator[uvicorn.Server]:
+    """An application behind a real server, in a thread, with uvicorn's options."""
+    usual = {"log_level": "warning", "lifespan": "on", "timeout_graceful_shutdown": 1}
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, **(usual | options))
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="gateway")
     thread.start()
     try:
         eventually(lambda: server.started or not thread.is_alive())
-        assert server.started, "the gateway did not start"
+        assert server.started, "the server did not start"
         yield server
     finally:
         server.should_exit = True
         thread.join(30)
-        assert not thread.is_alive(), "the gateway did not stop"
+        assert not thread.is_alive(), "the server did not stop"
 
 
 @contextmanager

@@ -8,11 +8,11 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-import uvicorn
 
 from services.gateway.answers import Receive, Scope, Send, send_json
 from services.gateway.protocol import BoundedProtocol
-from tests.services.gateway.conftest import eventually
+from tests.conftest import free_port
+from tests.services.gateway.conftest import served
 
 HEADERS = [(b"content-type", b"text/plain"), (b"content-length", b"4")]
 
@@ -67,23 +67,12 @@ def server() -> Server:
 
 @pytest.fixture
 def wire(server: Server) -> Iterator[Wire]:
-    config = uvicorn.Config(
-        server, port=0, http=BoundedProtocol, lifespan="off", log_config=None,
-        timeout_graceful_shutdown=1,
-    )  # fmt: skip
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    try:
-        eventually(lambda: running.started)
-        wire = Wire(running.servers[0].sockets[0].getsockname()[1])
+    port = free_port()
+    with served(server, port, http=BoundedProtocol, lifespan="off", log_config=None):
+        wire = Wire(port)
         yield wire
         wire.socket.close()
-    finally:
         server.may_go_on.set()
-        running.should_exit = True
-        thread.join(30)
-    assert not thread.is_alive()
 
 
 def test_head_and_body_come_in_one_piece(wire: Wire) -> None:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import uvicorn
 
 from services.errors import ConsoleError
 from services.gateway import answers
 from services.gateway.answers import Message, Receive, Refused, Scope, Send, read_body, send_error
 from services.gateway.protocol import HEAD_S, BoundedProtocol
-from tests.services.gateway.conftest import eventually
+from tests.conftest import free_port
+from tests.services.gateway.conftest import served
 
 HEAD = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n"
 
@@ -40,17 +39,9 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    config = uvicorn.Config(
-        app, port=0, http=Hasty, lifespan="off", log_config=None, timeout_keep_alive=1,
-        timeout_graceful_shutdown=1,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    eventually(lambda: server.started)
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    thread.join(30)
+    port = free_port()
+    with served(app, port, http=Hasty, lifespan="off", log_config=None, timeout_keep_alive=1):
+        yield port
 
 
 def said(port: int, *pieces: bytes, pause_s: float = 0.0) -> bytes:
